@@ -1,0 +1,61 @@
+"""Run commands and copy files on thousands of hosts, over SSH, with nothing but Python.
+
+The names below are imported when they are first used: ``import pyclustershell`` reads no file and
+imports no paramiko.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .event import EventHandler
+    from .exceptions import AlreadyRunningError, TaskError, TaskMsgTreeError, TimeoutError
+    from .msgtree import MsgTree
+    from .nodeset import NodeSet, expand, fold, grouplist
+    from .rangeset import RangeSet, RangeSetND
+    from .task import Task, task_self
+    from .transport.options import SSHOptions
+    from .worker.popen import WorkerPopen
+    from .worker.ssh import WorkerSsh
+
+_HOMES = {
+    "AlreadyRunningError": "exceptions",
+    "EventHandler": "event",
+    "MsgTree": "msgtree",
+    "NodeSet": "nodeset",
+    "RangeSet": "rangeset",
+    "RangeSetND": "rangeset",
+    "SSHOptions": "transport.options",
+    "Task": "task",
+    "TaskError": "exceptions",
+    "TaskMsgTreeError": "exceptions",
+    "TimeoutError": "exceptions",
+    "WorkerPopen": "worker.popen",
+    "WorkerSsh": "worker.ssh",
+    "expand": "nodeset",
+    "fold": "nodeset",
+    "grouplist": "nodeset",
+    "task_self": "task",
+}
+
+__all__ = [  # noqa: PLE0604 the names are strings, of the table above
+    "__version__",
+    *_HOMES,
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,264 @@
+"""The one event loop: file descriptors, timers, a mailbox, and clients within the fanout."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from collections import deque
+from typing import Any, Callable, Optional, Protocol, Union
+
+from ..exceptions import AlreadyRunningError, TimeoutError
+from .client import EngineClient
+from .port import Mailbox
+from .timer import Clock, Timer, TimerQueue
+
+READ = selectors.EVENT_READ
+WRITE = selectors.EVENT_WRITE
+
+
+class HasFileno(Protocol):
+    """Anything with a descriptor: a socket, a pipe, a channel."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
+
+FileLike = Union[int, HasFileno]
+EventCallback = Callable[[int], Any]
+
+
+class Watch:
+    """One registered descriptor: what to call when it is ready."""
+
+    __slots__ = ("callback", "fd")
+
+    def __init__(self, fd: int, callback: EventCallback) -> None:
+        self.fd = fd
+        self.callback = callback
+
+
+class Engine:
+    """An event loop for one thread.
+
+    It knows descriptors, time and clients, but neither SSH nor nodes. Only :meth:`post` may be
+    called from another thread.
+
+    Args:
+        clock: monotonic time in seconds; a test gives its own.
+        selector: by default, the best one of the platform, made at first use.
+        fanout: how many delayable clients run at once.
+    """
+
+    def __init__(
+        self,
+        clock: Clock = time.monotonic,
+        selector: Optional[selectors.BaseSelector] = None,
+        fanout: int = 64,
+    ) -> None:
+        self.clock = clock
+        self.fanout = fanout
+        self.running = False
+        self.timers = TimerQueue(clock)
+        self._selector = selector
+        self._mailbox = Mailbox()
+        self._watches: dict[int, Watch] = {}
+        self._waiting: deque[EngineClient] = deque()
+        self._started: dict[EngineClient, Optional[Timer]] = {}
+        # How many clients count for the fanout, and how many keep the loop running.
+        self._delayable = 0
+        self._holding = 0
+
+    def __repr__(self) -> str:
+        state = "running" if self.running else "at rest"
+        return (
+            f"<Engine {state}: {len(self._started)} clients started, {len(self._waiting)} waiting, "
+            f"fanout {self.fanout}, {len(self._watches)} descriptors, {len(self.timers)} timers>"
+        )
+
+    # -- what clients ask for -----------------------------------------------------------------
+
+    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Have ``callback(*args)`` called on the engine's thread. May be called from any thread.
+
+        Where the loop is not running, the call is made when it runs next.
+        """
+        self._mailbox.post(callback, *args)
+
+    def register(self, fileobj: FileLike, events: int, callback: EventCallback) -> Watch:
+        """Call ``callback(events)`` whenever a descriptor is ready for READ or WRITE."""
+        selector = self._open()
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        watch = Watch(fd, callback)
+        selector.register(fd, events, watch)
+        self._watches[fd] = watch
+        return watch
+
+    def modify(self, watch: Watch, events: int) -> None:
+        """Wait for other events of a registered descriptor."""
+        self._open().modify(watch.fd, events, watch)
+
+    def unregister(self, watch: Watch) -> None:
+        """Forget a descriptor, before it is closed. Harmless where it is forgotten already."""
+        if self._watches.get(watch.fd) is watch:
+            del self._watches[watch.fd]
+            self._open().unregister(watch.fd)
+
+    def call_later(self, delay: float, callback: Callable[[], Any]) -> Timer:
+        """Call ``callback()`` after ``delay`` seconds, if the loop still runs then."""
+        timer = Timer(callback)
+        self.timers.add(timer, delay)
+        return timer
+
+    def add(self, client: EngineClient) -> None:
+        """Start a client as soon as the fanout allows."""
+        self._waiting.append(client)
+        self._holding += not client.autoclose
+
+    def finished(self, client: EngineClient) -> None:
+        """A client has ended: give its place to the next one. Only the first call counts."""
+        if client in self._started:
+            timer = self._started.pop(client)
+            if timer is not None:
+                timer.cancel()
+            self._delayable -= client.delayable
+        elif client in self._waiting:
+            self._waiting.remove(client)
+        else:
+            return
+        self._holding -= not client.autoclose
+
+    def start_clock(self, client: EngineClient) -> None:
+        """Let a started client's timeout begin now.
+
+        A client says so itself: it may have to wait for what is not its node's fault.
+        """
+        if client.timeout is not None and client in self._started:
+            old = self._started[client]
+            if old is not None:
+                old.cancel()
+            self._started[client] = self.call_later(client.timeout, client.on_timeout)
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    def run(self, timeout: Optional[float] = None) -> None:
+        """Run until no client and no timer is left that is not autoclose.
+
+        Args:
+            timeout: seconds after which everything is aborted.
+
+        Raises:
+            AlreadyRunningError: the loop is running.
+            TimeoutError: time ran out.
+            Exception: what a callback raised. Whatever is raised, every client has been aborted
+                and every timer is gone: the engine can be run again.
+        """
+        if self.running:
+            raise AlreadyRunningError("the task is already running")
+        self._open()
+        self.running = True
+        try:
+            self._loop(None if timeout is None else self.clock() + timeout)
+        except TimeoutError:
+            self.clear(timed_out=True)
+            raise
+        except BaseException:
+            self.clear()
+            raise
+        else:
+            self.clear()
+        finally:
+            self.running = False
+
+    def _loop(self, deadline: Optional[float]) -> None:
+        selector = self._open()
+        timers = self.timers
+        watches = self._watches
+        while True:
+            self._start_waiting()
+            if not self._holding and not timers.holding:
+                return
+            # This loop is our event loop: wait, then serve what was ready when the pass began.
+            for key, events in selector.select(self._patience(deadline)):
+                watch: Watch = key.data
+                # A callback of this pass may have unregistered it, and even reused its number.
+                if watches.get(watch.fd) is watch:
+                    watch.callback(events)
+            timers.fire_expired()
+            if deadline is not None and self.clock() >= deadline and self._is_held():
+                raise TimeoutError("the task's time ran out")
+
+    @property
+    def backlog(self) -> int:
+        """How many clients wait for their turn."""
+        return len(self._waiting)
+
+    def _is_held(self) -> bool:
+        return bool(self._holding or self.timers.holding)
+
+    def _patience(self, deadline: Optional[float]) -> Optional[float]:
+        """How many seconds the selector may sleep."""
+        delay = self.timers.next_delay()
+        if deadline is None:
+            return delay
+        left = max(0.0, deadline - self.clock())
+        return left if delay is None else min(delay, left)
+
+    def _start_waiting(self) -> None:
+        """Start the clients whose turn has come, in the order in which they were added."""
+        waiting = self._waiting
+        if not waiting:
+            return
+        # Only those that wait now: a client that ends at once may add another one.
+        for _ in range(len(waiting)):
+            if not waiting:
+                break
+            client = waiting[0]
+            if client.delayable and self._delayable >= self.fanout:
+                break
+            waiting.popleft()
+            self._delayable += client.delayable
+            self._started[client] = None
+            client.start(self)
+
+    def clear(self, timed_out: bool = False) -> None:
+        """Abort every client and drop every timer.
+
+        Args:
+            timed_out: whether this is because the run's time ran out.
+        """
+        try:
+            while self._started or self._waiting:
+                client = next(iter(self._started), None) or self._waiting[0]
+                try:
+                    client.abort(timed_out)
+                finally:
+                    # A client whose abort raised is not asked again.
+                    self.finished(client)
+        finally:
+            self.timers.clear()
+
+    # -- descriptors ----------------------------------------------------------------------------
+
+    def _open(self) -> selectors.BaseSelector:
+        """The selector, made and connected to the mailbox at first use.
+
+        A task that has never run holds no descriptors.
+        """
+        if self._selector is None:
+            self._selector = selectors.DefaultSelector()
+        if not self._mailbox.is_open:
+            self._mailbox.open()
+            watch = Watch(self._mailbox.fileno(), lambda _events: self._mailbox.drain())
+            self._watches[watch.fd] = watch
+            self._selector.register(watch.fd, READ, watch)
+        return self._selector
+
+    def close(self) -> None:
+        """Free the descriptors. The engine opens them again when it is run again."""
+        self.clear()
+        self._watches.clear()
+        self._mailbox.close()
+        if self._selector is not None:
+            self._selector.close()
+            self._selector = None

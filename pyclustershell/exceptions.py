@@ -1,0 +1,236 @@
+"""Every exception of this package: one root, one leaf per cause.
+
+The names under TaskError, NodeSetException and RangeSetException are those of ClusterShell, so that
+a script's ``except`` clauses keep their meaning. What goes wrong on one node while others go on is
+a :class:`NodeError`: it carries the node, the phase in which it happened, and the cause in the
+words that the ``ssh`` program would use.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+
+class PyClusterShellError(Exception):
+    """Root of this package's exceptions."""
+
+
+# -- tasks, workers and the engine -----------------------------------------------------------------
+
+
+class TaskError(PyClusterShellError):
+    """A task could not do what it was asked."""
+
+
+class TimeoutError(TaskError):
+    """``Task.resume(timeout)`` or ``Task.run(timeout)`` ran out of time."""
+
+
+class AlreadyRunningError(TaskError):
+    """``Task.resume()`` was called while the task was running."""
+
+
+class TaskMsgTreeError(TaskError):
+    """Buffers were asked for although ``stdout_msgtree`` or ``stderr_msgtree`` is off."""
+
+
+class WorkerError(PyClusterShellError):
+    """A worker was used in a way that its state does not allow."""
+
+
+class EngineError(PyClusterShellError):
+    """The engine, a timer or a port was used in a way that its state does not allow."""
+
+
+class EngineIllegalOperationError(EngineError):
+    """An operation on a timer or a port that is no longer valid."""
+
+
+class EngineCapacityError(EngineError):
+    """The operating system does not allow as many open files as the fanout needs."""
+
+
+# -- node sets and range sets ----------------------------------------------------------------------
+
+
+class NodeSetException(PyClusterShellError):
+    """Root of the errors of node sets."""
+
+
+class NodeSetError(NodeSetException):
+    """A node set operation failed."""
+
+
+class NodeSetParseError(NodeSetError):
+    """A node set pattern could not be parsed.
+
+    Attributes:
+        part: the piece of the pattern in which the error lies.
+    """
+
+    def __init__(self, part: object, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}: {str(self.part)!r}" if self.part else message
+
+
+class NodeSetParseRangeError(NodeSetParseError):
+    """The bracketed range of a node set pattern could not be parsed."""
+
+
+class NodeSetExternalError(NodeSetError):
+    """A node group source (its command or its file) failed."""
+
+
+class RangeSetException(PyClusterShellError):
+    """Root of the errors of range sets."""
+
+
+class RangeSetParseError(RangeSetException):
+    """A range set pattern could not be parsed.
+
+    Attributes:
+        part: the piece of the pattern in which the error lies.
+    """
+
+    def __init__(self, part: object, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{message}: {str(self.part)!r}" if self.part else message
+
+
+class RangeSetPaddingError(RangeSetParseError):
+    """The zero padding of a range is inconsistent."""
+
+
+# -- configuration ---------------------------------------------------------------------------------
+
+
+class ConfigurationError(PyClusterShellError, ValueError):
+    """An option, an option string or a configuration file is wrong.
+
+    Attributes:
+        filename: the file in which the error lies, or None.
+        line: the line in that file, counted from 1, or None.
+    """
+
+    def __init__(
+        self, message: str, filename: Optional[str] = None, line: Optional[int] = None
+    ) -> None:
+        super().__init__(message)
+        self.filename = filename
+        self.line = line
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        if self.filename is None:
+            return message
+        return (
+            f"{self.filename}: {message}"
+            if self.line is None
+            else f"{self.filename} line {self.line}: {message}"
+        )
+
+
+# -- what can go wrong on one node -----------------------------------------------------------------
+
+
+class NodeError(PyClusterShellError):
+    """What went wrong on one node. Other nodes are not affected.
+
+    Attributes:
+        node: the node's name as the user gave it.
+        phase: where it happened: 'configuration', 'resolve', 'connect', 'handshake', 'host key',
+            'authentication' or 'session'.
+        cause: why, in words that hold for every node with the same trouble, so that failures can
+            be folded by it.
+    """
+
+    phase = "session"
+
+    def __init__(self, node: str, cause: str, sentence: Optional[str] = None) -> None:
+        """Make a failure of one node.
+
+        Args:
+            node: the node's name as the user gave it.
+            cause: why, in words that name neither node nor address.
+            sentence: the message as the ssh program words it; by default, the cause.
+        """
+        super().__init__(sentence or cause)
+        self.node = node
+        self.cause = cause
+
+    @property
+    def sentence(self) -> str:
+        """The message as the ssh program words it: what reaches the node's 'stderr'."""
+        return str(self.args[0])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.node, self.cause, self.sentence))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(node={self.node!r}, phase={self.phase!r}, {self.sentence!r})"
+
+
+class NodeConfigurationError(NodeError):
+    """This node's options or configuration files are wrong, or ask for what is not supported."""
+
+    phase = "configuration"
+
+
+class ResolveError(NodeError):
+    """The node's host name has no address."""
+
+    phase = "resolve"
+
+
+class ConnectError(NodeError):
+    """No TCP connection: refused, unreachable, or no answer in time."""
+
+    phase = "connect"
+
+
+class HandshakeError(NodeError):
+    """A TCP connection, but no SSH over it: no banner, no common algorithms, closed, too slow."""
+
+    phase = "handshake"
+
+
+class HostKeyError(NodeError):
+    """Root of the reasons for which a server's host key is refused."""
+
+    phase = "host key"
+
+
+class UnknownHostKeyError(HostKeyError):
+    """The server's host key is in no known_hosts file and the policy is 'strict'."""
+
+
+class HostKeyChangedError(HostKeyError):
+    """known_hosts holds another key for this host: the server is not the one that was known."""
+
+
+class HostKeyRevokedError(HostKeyError):
+    """known_hosts marks this host key as revoked."""
+
+
+class AuthenticationError(NodeError):
+    """The server accepted none of the keys, passwords and answers offered."""
+
+    phase = "authentication"
+
+
+class SessionError(NodeError):
+    """The server refused a channel or the command, or ended it without an exit status."""
+
+    phase = "session"
+
+
+class ConnectionLostError(SessionError):
+    """The connection broke while the command may have been running. It is not run again."""

@@ -1,0 +1,654 @@
+"""Task: engine, pool, workers and results of one thread, behind one object."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import weakref
+from collections.abc import Collection, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+
+from .engine.engine import Engine
+from .engine.limits import ensure_descriptors
+from .engine.timer import EngineTimer
+from .exceptions import (
+    AlreadyRunningError,
+    EngineCapacityError,
+    NodeError,
+    TaskError,
+    TaskMsgTreeError,
+    TimeoutError,
+)
+from .msgtree import MsgTreeElem
+from .nodeset import NodeSet
+from .results import Results
+
+if TYPE_CHECKING:
+    from .transport.options import ConnectionSettings, SSHOptions
+    from .transport.pool import TransportPool
+    from .transport.reaper import Reaper
+    from .worker.worker import Worker
+
+__all__ = [
+    "AlreadyRunningError",
+    "Task",
+    "TaskError",
+    "TaskMsgTreeError",
+    "TimeoutError",
+    "task_self",
+]
+
+# A running node holds its socket and the two ends of its channel's pipe; Python, the engine and
+# the user's own files need some more.
+_DESCRIPTORS_PER_NODE = 3
+_DESCRIPTORS_SPARE = 64
+
+
+def _print_debug(_task: Task, line: str) -> None:
+    print(line)
+
+
+def _default_info() -> dict[str, Any]:
+    return {
+        "debug": False,
+        "print_debug": _print_debug,
+        "fanout": 64,
+        "grooming_delay": 0.25,
+        "connect_timeout": 10,
+        "command_timeout": 0,
+        "ssh_user": None,
+        "ssh_options": None,
+        "ssh_path": None,
+        "scp_user": None,
+        "scp_options": None,
+        "ssh_pool_size": None,
+        "ssh_idle_ttl": 60.0,
+        "ssh_kill_grace": 2.0,
+    }
+
+
+def _default_defaults() -> dict[str, Any]:
+    return {
+        "stderr": False,
+        "stdin": True,
+        "stdout_msgtree": True,
+        "stderr_msgtree": True,
+        "engine": "auto",
+        "port_qlimit": 100,
+        "local_worker": None,
+        "distant_worker": None,
+        "local_workername": "popen",
+        "distant_workername": "ssh",
+    }
+
+
+class _Abort(BaseException):
+    """Carries ``Task.abort()`` from a handler up to ``Task.resume()``."""
+
+
+class Task:
+    """Runs workers in the thread that made it, and keeps their results.
+
+    Use :func:`task_self` to get the calling thread's task. All methods are for that thread.
+    Connections are made when the first worker needs them; they outlive the run and serve the next
+    one, until :meth:`close`, the end of a ``with`` block, or the end of the process.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.results = Results()
+        self._info = _default_info()
+        self._default = _default_defaults()
+        # What was set, as opposed to what is only a default: configuration files come in between.
+        self._info_set: set[str] = set()
+        self._engine = Engine()
+        self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
+        self._ssh: Optional[_SSHContext] = None
+        _tasks_to_close.add(self)
+
+    def __repr__(self) -> str:
+        pool = self._ssh.pool if self._ssh is not None else "no connections"
+        return f"<Task of {self.thread.name}: {self._engine!r}, {pool!r}>"
+
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    # -- settings -------------------------------------------------------------------------------------
+
+    def info(self, info_key: str, def_val: Any = None) -> Any:
+        """The value of an info key, or ``def_val`` where there is no such key."""
+        return self._info.get(info_key, def_val)
+
+    def set_info(self, info_key: str, value: Any) -> None:
+        """Set an info key: one of those that the task reads, or a key of your own (``USER_*``).
+
+        Raises:
+            ValueError, TypeError, ConfigurationError: the value is wrong for this key.
+        """
+        check = _INFO_CHECKS.get(info_key)
+        if check is not None:
+            check(info_key, value)
+        if info_key == "ssh_options" and value:
+            from .transport.options import SSHOptions
+
+            SSHOptions.parse_command_line(value)
+        self._info[info_key] = value
+        self._info_set.add(info_key)
+        if self._ssh is not None:
+            self._ssh.forget_settings()
+        if self._engine.running:
+            self._apply_limits()
+
+    def default(self, default_key: str, def_val: Any = None) -> Any:
+        """The value of a default key, or ``def_val`` where there is no such key."""
+        value = self._default.get(default_key, def_val)
+        if value is None and default_key == "distant_worker":
+            from .worker.ssh import WorkerSsh
+
+            return WorkerSsh
+        return value
+
+    def set_default(self, default_key: str, value: Any) -> None:
+        """Set a default key: what later workers are made with."""
+        self._default[default_key] = value
+
+    def configure_ssh(self, nodes: Any = None, **options: Any) -> None:
+        """Say how connections are made: for all nodes, or for some.
+
+        What is said later wins over what was said before, and what is said for some nodes over
+        what is said for all; a worker's own ``ssh=`` wins over both.
+
+        Args:
+            nodes: the nodes (what NodeSet takes); None for all.
+            **options: fields of SSHOptions.
+
+        Raises:
+            TypeError: an option is unknown, or has a value of a wrong type.
+            ValueError: an option has a wrong value.
+        """
+        from .transport.options import SSHOptions
+
+        self._ssh_layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
+        if self._ssh is not None:
+            self._ssh.forget_settings()
+
+    def connection_settings(
+        self, node: str, ssh: Optional[SSHOptions] = None
+    ) -> ConnectionSettings:
+        """What a node's connection would be made with.
+
+        Args:
+            node: the node's name.
+            ssh: options of one worker, before all others.
+
+        Raises:
+            NodeConfigurationError: options or configuration files are wrong for this node.
+        """
+        return self._connections.settings(self, node, ssh)
+
+    # -- running ----------------------------------------------------------------------------------------
+
+    def shell(
+        self,
+        command: Union[str, bytes],
+        nodes: Any = None,
+        key: Any = None,
+        handler: Any = None,
+        timeout: Optional[float] = None,
+        autoclose: bool = False,
+        stderr: Optional[bool] = None,
+        stdin: Optional[bool] = None,
+        remote: bool = True,
+        ssh: Optional[SSHOptions] = None,
+    ) -> Worker:
+        """Schedule a command: on nodes, or (without nodes) on this host.
+
+        It starts when the task runs; at once, the fanout allowing, where it runs already.
+
+        Args:
+            command: the command, for a shell.
+            nodes: the nodes, as NodeSet takes them; None for a local command.
+            key: the key under which a local command's results are kept.
+            handler: an EventHandler.
+            timeout: seconds that the command may take on each node; None for no limit.
+            autoclose: whether the run may end although this command has not.
+            stderr: whether stderr is kept apart from stdout; None for the task's default.
+            stdin: whether the command's standard input can be written to; if not, it is empty.
+                None for the task's default.
+            remote: False to run the command here, once for each node.
+            ssh: options for this command's connections, before all others.
+
+        Returns:
+            The scheduled worker.
+
+        Raises:
+            ValueError: an argument is wrong, or arguments do not fit together.
+            NodeSetParseError: the nodes cannot be parsed.
+        """
+        stderr = self.default("stderr") if stderr is None else stderr
+        stdin = self.default("stdin") if stdin is None else stdin
+        worker: Any
+        if nodes is not None and len(node_set := NodeSet(nodes)):
+            if key is not None:
+                raise ValueError("key is for local commands: the results of nodes go by their names")
+            if not remote:
+                raise ValueError("remote=False is not supported yet: leave nodes out")
+            options = {} if ssh is None else {"ssh": ssh}
+            worker = self.default("distant_worker")(
+                node_set,
+                handler=handler,
+                timeout=timeout,
+                command=command,
+                stderr=stderr,
+                autoclose=autoclose,
+                **options,
+            )
+        elif nodes is not None:
+            raise ValueError(f"there is no node in nodes={nodes!r}")
+        else:
+            from .worker.popen import WorkerPopen
+
+            worker = WorkerPopen(
+                command if isinstance(command, str) else command.decode(),
+                key=key,
+                handler=handler,
+                stderr=stderr,
+                timeout=timeout,
+                autoclose=autoclose,
+            )
+        if not stdin:
+            worker.set_write_eof()
+        self.schedule(worker)
+        return worker  # type: ignore[no-any-return]
+
+    def schedule(self, worker: Worker) -> None:
+        """Schedule a worker that you made yourself.
+
+        Raises:
+            WorkerError: it has been scheduled before.
+        """
+        for client in worker.bind(self):
+            self._engine.add(client)
+
+    def timer(
+        self, fire: float, handler: Any, interval: float = -1.0, autoclose: bool = False
+    ) -> EngineTimer:
+        """Schedule a timer, which calls ``handler.ev_timer(timer)``.
+
+        Args:
+            fire: seconds until it fires, from now if the task is running, else from its start.
+            handler: an EventHandler.
+            interval: seconds between further firings; none if not positive.
+            autoclose: whether the run may end although the timer has still to fire.
+
+        Raises:
+            ValueError: a delay is negative.
+            TypeError: the handler has no ev_timer().
+        """
+        if fire < 0:
+            raise ValueError(f"a timer cannot fire in {fire} seconds")
+        timer = EngineTimer(handler, autoclose)
+        self._engine.timers.add(timer, fire, interval)
+        return timer
+
+    def run(
+        self, command: Union[str, bytes, float, None] = None, **kwargs: Any
+    ) -> Optional[Worker]:
+        """Schedule a command as :meth:`shell` does, and :meth:`resume`.
+
+        Without a command, run what has been scheduled: ``run(timeout=10)`` and ``run(10)`` are
+        ``resume(10)``.
+
+        Returns:
+            The command's worker, or None without a command.
+        """
+        if command is None or isinstance(command, (int, float)):
+            timeout = kwargs.pop("timeout", command)
+            if kwargs:
+                raise TypeError(f"run() without a command does not take {', '.join(kwargs)}")
+            self.resume(timeout)
+            return None
+        worker = self.shell(command, **kwargs)
+        self.resume()
+        return worker
+
+    def resume(self, timeout: Optional[float] = None) -> None:
+        """Run what has been scheduled; return when all of it has ended.
+
+        That is when no worker and no timer is left that is not autoclose. The results of the run
+        before are forgotten first.
+
+        Args:
+            timeout: seconds that the whole run may take; None or 0 for no limit.
+
+        Raises:
+            TimeoutError: time ran out. Every worker and timer has been ended.
+            AlreadyRunningError: the task is running.
+            EngineCapacityError: the fanout needs more open files than the system allows; nothing
+                has been started.
+            Exception: what a handler raised. Every worker and timer has been ended.
+        """
+        if self._engine.running:
+            raise AlreadyRunningError("the task is already running: call resume() after the run")
+        self.results.clear()
+        self._apply_limits()
+        try:
+            self._check_capacity()
+        except EngineCapacityError:
+            self._engine.clear()
+            raise
+        if self._ssh is not None:
+            self._ssh.pool.on_run_begins()
+        try:
+            self._engine.run(timeout or None)
+        except _Abort:
+            self.results.clear()
+        finally:
+            if self._ssh is not None:
+                self._ssh.pool.on_run_ends()
+
+    def _apply_limits(self) -> None:
+        self._engine.fanout = self.info("fanout")
+        if self._ssh is not None:
+            self._ssh.pool.limit = self.info("ssh_pool_size") or self._engine.fanout
+            self._ssh.pool.idle_ttl = self.info("ssh_idle_ttl")
+
+    def _check_capacity(self) -> None:
+        at_once = min(self._engine.fanout, self._engine.backlog)
+        pooled = min(self.info("ssh_pool_size") or 0, self._engine.backlog)
+        ensure_descriptors(
+            _DESCRIPTORS_PER_NODE * at_once + max(0, pooled - at_once) + _DESCRIPTORS_SPARE,
+            f"use a smaller fanout (now {self._engine.fanout}) or pool, or raise the limit of open "
+            "files (ulimit -n)",
+        )
+
+    def running(self) -> bool:
+        """Whether the task is running."""
+        return self._engine.running
+
+    def abort(self, kill: bool = False) -> None:
+        """End every worker and timer, and forget the results.
+
+        From a handler, it does not return: :meth:`resume` does.
+
+        Args:
+            kill: also give the task up: close its connections; :func:`task_self` makes a new one.
+        """
+        running = self._engine.running
+        if kill:
+            _forget(self)
+        if running:
+            raise _Abort
+        self._engine.clear()
+        self.results.clear()
+        if kill:
+            self.close()
+
+    def close(self) -> None:
+        """Close every connection and free what the task holds. It can be used again.
+
+        Waits, for ``ssh_kill_grace`` seconds at the most, for commands that are being killed.
+        """
+        if self._ssh is not None:
+            self._ssh.pool.close()
+            self._ssh = None
+        self._engine.close()
+
+    # -- connections ------------------------------------------------------------------------------------
+
+    @property
+    def _connections(self) -> _SSHContext:
+        if self._ssh is None:
+            self._ssh = _SSHContext(self._engine)
+            self._apply_limits()
+        return self._ssh
+
+    @property
+    def pool(self) -> TransportPool:
+        """The pool of transports, made at first use."""
+        return self._connections.pool
+
+    @property
+    def reaper(self) -> Reaper:
+        """Who sees to what comes after the end of a run."""
+        return _reaper()
+
+    # -- results ----------------------------------------------------------------------------------------
+
+    def keeps(self, sname: str) -> bool:
+        """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like)."""
+        return bool(self._default.get(f"{sname}_msgtree", True))
+
+    def _check_kept(self, sname: str) -> None:
+        if not self.keeps(sname):
+            raise TaskMsgTreeError(
+                f"{sname} is not kept: set_default('{sname}_msgtree', True) before the run"
+            )
+
+    def key_buffer(self, key: Any) -> bytes:
+        """The standard output of a node or key, of all workers; b'' if there is none.
+
+        Raises:
+            TaskMsgTreeError: it is not kept.
+        """
+        self._check_kept("stdout")
+        return self.results.buffer("stdout", key)
+
+    node_buffer = key_buffer
+
+    def key_error(self, key: Any) -> bytes:
+        """The standard error of a node or key, of all workers; b'' if there is none.
+
+        Raises:
+            TaskMsgTreeError: it is not kept.
+        """
+        self._check_kept("stderr")
+        return self.results.buffer("stderr", key)
+
+    node_error = key_error
+
+    def key_retcode(self, key: Any) -> int:
+        """The return code of a node or key; the largest one of all workers.
+
+        Raises:
+            KeyError: it has none.
+        """
+        return self.results.retcode(key)
+
+    node_retcode = key_retcode
+
+    def max_retcode(self) -> Optional[int]:
+        """The largest return code of the run, None if there is none (all timed out)."""
+        return self.results.max_retcode
+
+    def iter_buffers(
+        self, match_keys: Optional[Collection[Any]] = None
+    ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
+        """Each different standard output, with the nodes or keys that gave it.
+
+        Raises:
+            TaskMsgTreeError: it is not kept.
+        """
+        self._check_kept("stdout")
+        return self.results.iter_messages("stdout", None, match_keys)
+
+    def iter_errors(
+        self, match_keys: Optional[Collection[Any]] = None
+    ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
+        """Each different standard error, with the nodes or keys that gave it.
+
+        Raises:
+            TaskMsgTreeError: it is not kept.
+        """
+        self._check_kept("stderr")
+        return self.results.iter_messages("stderr", None, match_keys)
+
+    def iter_retcodes(
+        self, match_keys: Optional[Collection[Any]] = None
+    ) -> Iterator[tuple[int, list[Any]]]:
+        """Each different return code, with its nodes or keys."""
+        return self.results.iter_retcodes(None, match_keys)
+
+    def num_timeout(self) -> int:
+        """How many nodes or keys timed out."""
+        return len(self.results.timeouts())
+
+    def iter_keys_timeout(self) -> Iterator[Any]:
+        """The nodes or keys that timed out."""
+        return iter(self.results.timeouts())
+
+    def iter_failures(self) -> Iterator[tuple[NodeError, list[Any]]]:
+        """Each different cause for which no command could be run (or one was lost).
+
+        Yields:
+            The exception of the cause's first node, and all its nodes.
+        """
+        return self.results.iter_failures()
+
+    def flush_buffers(self) -> None:
+        """Forget all standard output."""
+        self.results.flush("stdout")
+
+    def flush_errors(self) -> None:
+        """Forget all standard error."""
+        self.results.flush("stderr")
+
+
+class _SSHContext:
+    """What a task's SSH connections share. Made when the first one is needed.
+
+    Args:
+        engine: the task's engine.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        # Here, not at the top: importing this package does not import paramiko.
+        from .transport.auth import KeyStore
+        from .transport.connection import Connection
+        from .transport.dialer import Resolver
+        from .transport.hostkeys import HostKeyChecker
+        from .transport.pool import TransportPool
+        from .transport.sshconfig import ConfigCache
+
+        resolver, keys, host_keys = Resolver(), KeyStore(), HostKeyChecker()
+
+        def connect(
+            settings: ConnectionSettings, on_closed: Callable[[Connection], None]
+        ) -> Connection:
+            return Connection(settings, engine, resolver, keys, host_keys, on_closed)
+
+        self.pool = TransportPool(engine, connect, _reaper(), limit=64, idle_ttl=60.0)
+        self._config_cache = ConfigCache()
+        self._settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
+
+    def forget_settings(self) -> None:
+        """Something was set that settings are made of."""
+        self._settings.clear()
+
+    def settings(self, task: Task, node: str, ssh: Optional[SSHOptions]) -> ConnectionSettings:
+        """The settings of a node's connection, made once."""
+        settings = self._settings.get((node, ssh))
+        if settings is None:
+            settings = self._make_settings(task, node, ssh)
+            self._settings[node, ssh] = settings
+        return settings
+
+    def _make_settings(
+        self, task: Task, node: str, ssh: Optional[SSHOptions]
+    ) -> ConnectionSettings:
+        from .transport.options import SSHOptions, resolve
+
+        # From the weakest to the strongest. An info key that was not set is a mere default, which
+        # is weaker than the configuration files.
+        options = SSHOptions()
+        if "connect_timeout" in task._info_set and task.info("connect_timeout"):
+            options = SSHOptions(connect_timeout=task.info("connect_timeout"))
+        if task.info("ssh_user"):
+            options = SSHOptions(user=task.info("ssh_user")).over(options)
+        if task.info("ssh_options"):
+            options = SSHOptions.parse_command_line(task.info("ssh_options")).over(options)
+        for for_all in (True, False):
+            for nodes, layer in task._ssh_layers:
+                if (nodes is None) is for_all and (nodes is None or node in nodes):
+                    options = layer.over(options)
+        if ssh is not None:
+            options = ssh.over(options)
+        return resolve(node, options, config_cache=self._config_cache)
+
+
+def _positive_integer(key: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{key} must be an integer, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{key} must be at least 1, not {value}")
+
+
+def _seconds(key: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{key} must be a number of seconds, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{key} must not be negative, but is {value}")
+
+
+def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    return lambda key, value: None if value is None else check(key, value)
+
+
+_INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "fanout": _positive_integer,
+    "ssh_pool_size": _optional(_positive_integer),
+    "connect_timeout": _seconds,
+    "command_timeout": _seconds,
+    "ssh_idle_ttl": _seconds,
+    "ssh_kill_grace": _optional(_seconds),
+}
+
+
+# -- one task per thread ----------------------------------------------------------------------------
+
+_threads_tasks: weakref.WeakKeyDictionary[threading.Thread, Task] = weakref.WeakKeyDictionary()
+_tasks_to_close: weakref.WeakSet[Task] = weakref.WeakSet()
+_tasks_lock = threading.Lock()
+_the_reaper: Optional[Reaper] = None
+
+
+def task_self() -> Task:
+    """The calling thread's task, made at first use."""
+    thread = threading.current_thread()
+    with _tasks_lock:
+        task = _threads_tasks.get(thread)
+        if task is None:
+            task = _threads_tasks[thread] = Task()
+        return task
+
+
+def _forget(task: Task) -> None:
+    with _tasks_lock:
+        if _threads_tasks.get(task.thread) is task:
+            del _threads_tasks[task.thread]
+
+
+def _reaper() -> Reaper:
+    """The process's reaper, made at first use."""
+    global _the_reaper  # noqa: PLW0603 one for all tasks: it has a thread only while it is needed
+    if _the_reaper is None:
+        from .transport.reaper import Reaper
+
+        _the_reaper = Reaper()
+    return _the_reaper
+
+
+@atexit.register
+def _close_tasks() -> None:
+    """Close connections in order: garbage collection closes no transport (paramiko#949)."""
+    for task in list(_tasks_to_close):
+        task.close()

@@ -1,0 +1,470 @@
+"""One command on one node: an exec channel over a leased connection."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import Any, Callable, Optional
+
+from paramiko import ChannelException, SSHException
+
+from ..engine.engine import READ, Engine, Watch
+from ..exceptions import ConnectionLostError, NodeError, SessionError
+from ..linebuffer import LineBuffer
+from .connection import Connection
+from .options import ConnectionSettings
+from .paramiko_hooks import ExecChannel, read_available, write_available
+from .pool import TransportPool
+from .reaper import Reaper
+from .state import (
+    COMMAND_MOVES,
+    CommandEvent,
+    CommandState,
+    Exited,
+    Failed,
+    Output,
+    Record,
+    Started,
+    Written,
+    move,
+)
+
+# Signal numbers of the names that SSH can send (RFC 4254 6.10), as POSIX numbers them where it
+# does: the remote host's numbers, so that the control host's signal module (Windows has few of
+# them) is no help.
+SIGNAL_NUMBERS = {
+    "HUP": 1,
+    "INT": 2,
+    "QUIT": 3,
+    "ILL": 4,
+    "ABRT": 6,
+    "FPE": 8,
+    "KILL": 9,
+    "USR1": 10,
+    "SEGV": 11,
+    "USR2": 12,
+    "PIPE": 13,
+    "ALRM": 14,
+    "TERM": 15,
+}
+
+# No command could be run, or its end is not known: what the ssh program exits with.
+_RC_FAILED = 255
+
+# How many bytes one command may read before other descriptors have their turn.
+_FAIR_SHARE = 4 << 20
+
+
+class RemoteCommand:
+    """A command on one node, from the request for a connection to its last line of output.
+
+    Its state belongs to the engine's thread. The callbacks of the transport's thread only send the
+    next request, or post.
+
+    Args:
+        settings: whom to connect to; the pool's key.
+        command: what to run, in the remote user's shell.
+        engine: the engine.
+        pool: where the connection comes from.
+        reaper: sees to the KILL after a TERM.
+        deliver: called on the engine's thread with each record: Started, Output..., then Exited or
+            Failed, once, last.
+        on_turn: called on the engine's thread when a connection has been found, to be dialed or
+            reused: from now on, time is the node's.
+        merge_stderr: whether stderr comes in stdout, in the order in which both were sent.
+        kill_grace: seconds between TERM and KILL when the command is aborted; None: do not kill.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        command: bytes,
+        engine: Engine,
+        pool: TransportPool,
+        reaper: Reaper,
+        deliver: Callable[[Record], Any],
+        on_turn: Callable[[], Any],
+        merge_stderr: bool = False,
+        kill_grace: Optional[float] = 2.0,
+    ) -> None:
+        self.settings = settings
+        self.on_turn = on_turn
+        self.state = CommandState.OPENING
+        self._command = command
+        self._engine = engine
+        self._pool = pool
+        self._reaper = reaper
+        self._deliver = deliver
+        self._merge_stderr = merge_stderr
+        self._kill_grace = kill_grace
+        self._connection: Optional[Connection] = None
+        self._reused = False
+        self._channel: Optional[ExecChannel] = None
+        self._requested = False
+        self._watch: Optional[Watch] = None
+        self._stdout = LineBuffer()
+        self._stderr = LineBuffer()
+        self._stdin: deque[bytes] = deque()
+        self._eof_wanted = False
+        self._eof_sent = False
+        self._status_posted = False
+
+    def __repr__(self) -> str:
+        return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
+
+    def _move(self, event: CommandEvent) -> CommandState:
+        """Take an event; returns the state that it found."""
+        before = self.state
+        self.state = move(COMMAND_MOVES, before, event)
+        return before
+
+    # -- getting a connection and a channel ---------------------------------------------------------
+
+    def start(self) -> None:
+        """Ask for a connection."""
+        self._pool.lease(self)
+
+    def on_leased(self, connection: Connection, reused: bool) -> None:
+        """The connection is there: ask for a channel. On the transport's thread, or the engine's."""
+        if self.state is CommandState.DONE:
+            self._pool.release(connection)
+            return
+        self._connection = connection
+        self._reused = reused
+        if reused:
+            # A peer that vanished without a word is found out here, before the command starts.
+            self._engine.call_later(self.settings.connect_timeout, lambda: self._on_silence(connection))
+        connection.transport.open_exec_channel(self._on_opened)
+
+    def _on_opened(
+        self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
+    ) -> None:
+        # On the transport's thread.
+        if channel is None:
+            self._engine.post(self._on_refused, refusal)
+            return
+        if self.state is CommandState.DONE:
+            channel.close()
+            return
+        channel.settimeout(0.0)
+        channel.set_combine_stderr(self._merge_stderr)
+        channel.watch(self._post_status, self._post_window)
+        self._channel = channel
+        for name, value in self.settings.env:
+            channel.set_environment_variable(name, value)
+        if self.settings.pty:
+            channel.request_pty()
+        self._requested = True
+        channel.request_exec(self._command, lambda: self._engine.post(self._on_answer))
+
+    def _on_silence(self, connection: Connection) -> None:
+        """A reused connection has not answered in time: replace it, or fail."""
+        if self.state is CommandState.OPENING and self._connection is connection:
+            connection.close()
+            self.on_lost(
+                ConnectionLostError(
+                    self.settings.node,
+                    "Connection timed out",
+                    f"Timeout, server {self.settings.hostname} not responding.",
+                )
+            )
+
+    def _on_refused(self, refusal: Optional[ChannelException]) -> None:
+        if self._move(CommandEvent.CLOSED) is CommandState.DONE:
+            return
+        reason = refusal.args[1] if refusal is not None else "no reason given"
+        self._give_back()
+        self._fail(SessionError(self.settings.node, f"The server refused a session: {reason}"))
+
+    def _on_answer(self) -> None:
+        """The server has answered the request for the command."""
+        channel = self._channel
+        if self.state is CommandState.DONE or channel is None:
+            return
+        if not channel.was_granted:
+            connection = self._connection
+            if connection is not None and not connection.transport.is_active():
+                return  # on_lost follows
+            self._move(CommandEvent.CLOSED)
+            self._give_back()
+            self._fail(SessionError(self.settings.node, "The server refused to run the command"))
+            return
+        self._move(CommandEvent.STARTED)
+        self._watch = self._engine.register(channel, READ, self._on_readable)
+        self._deliver(Started())
+        if self.state is not CommandState.DONE:
+            self._write_some()
+            # What came before the descriptor was made.
+            self._on_status()
+
+    # -- output -------------------------------------------------------------------------------------
+
+    def _on_readable(self, _events: int = 0) -> None:
+        channel = self._channel
+        if channel is None or self.state not in (CommandState.RUNNING, CommandState.AWAITING_EOF):
+            return
+        # Before the drain: what the server sent before its EOF is in the buffers by now.
+        eof = bool(channel.eof_received) or channel.closed
+        if not self._drain(channel):
+            # Others first. The descriptor may not tell of the rest (see _drain): come back.
+            self._engine.post(self._on_readable)
+            return
+        if self.state is CommandState.DONE or not eof:
+            return
+        # The descriptor stays readable for ever: the exit status is told through _post_status.
+        self._stop_reading()
+        self._flush_lines()
+        if self._move(CommandEvent.EOF) is CommandState.AWAITING_EOF:
+            self._finish()
+        else:
+            self._on_status()
+
+    def _drain(self, channel: ExecChannel) -> bool:
+        """Deliver what has come; False if a fair share was read and there may be more.
+
+        stdout and stderr share one descriptor, which can be unreadable although one of them holds
+        data. So both are read until a whole pass over them finds nothing.
+        """
+        share = _FAIR_SHARE
+        while self.state is not CommandState.DONE:
+            out = read_available(channel, stderr=False)
+            if out:
+                self._deliver_lines("stdout", self._stdout.feed(out))
+            err = b""
+            if not self._merge_stderr and self.state is not CommandState.DONE:
+                err = read_available(channel, stderr=True)
+                if err:
+                    self._deliver_lines("stderr", self._stderr.feed(err))
+            if not out and not err:
+                return True
+            share -= len(out) + len(err)
+            if share < 0:
+                return False
+        return True
+
+    def _deliver_lines(self, sname: str, lines: list[bytes]) -> None:
+        if lines:
+            self._deliver(Output(sname, lines))
+
+    def _flush_lines(self) -> None:
+        for sname, buffer in (("stdout", self._stdout), ("stderr", self._stderr)):
+            rest = buffer.flush()
+            if rest is not None and self.state is not CommandState.DONE:
+                self._deliver(Output(sname, [rest]))
+
+    def _stop_reading(self) -> None:
+        if self._watch is not None:
+            self._engine.unregister(self._watch)
+            self._watch = None
+
+    # -- standard input -------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the command's standard input, as soon and as fast as it takes them."""
+        if not self._eof_wanted and self.state is not CommandState.DONE:
+            self._stdin.append(data)
+            self._write_some()
+
+    def write_eof(self) -> None:
+        """Close the command's standard input after what was written."""
+        self._eof_wanted = True
+        self._write_some()
+
+    def _post_window(self) -> None:
+        # On the transport's thread, only ever to wake the engine up.
+        if self._stdin:
+            self._engine.post(self._write_some)
+
+    def _write_some(self) -> None:
+        channel = self._channel
+        if channel is None or self.state in (CommandState.OPENING, CommandState.DONE):
+            return
+        with suppress(OSError):  # closed by the server: nobody reads it any more
+            while self._stdin and channel.send_ready():
+                data = self._stdin[0]
+                sent = write_available(channel, data)
+                if sent == 0:
+                    break
+                if sent == len(data):
+                    self._stdin.popleft()
+                else:
+                    self._stdin[0] = data[sent:]
+                self._deliver(Written(sent))
+            if self._eof_wanted and not self._stdin and not self._eof_sent:
+                self._eof_sent = True
+                channel.shutdown_write()
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def _post_status(self) -> None:
+        # On the transport's thread, perhaps with the channel's lock held: wake the engine up once.
+        if not self._status_posted:
+            self._status_posted = True
+            self._engine.post(self._on_status)
+
+    def _on_status(self) -> None:
+        """The exit status has come, or the channel was closed."""
+        self._status_posted = False
+        channel = self._channel
+        if channel is None or self.state in (CommandState.OPENING, CommandState.DONE):
+            return
+        if channel.has_exit_status and self._move(CommandEvent.EXITED) is CommandState.AWAITING_EXIT:
+            self._finish()
+        elif channel.closed:
+            # Closed without EOF (or without exit status): what is in the buffers is all there is.
+            self._on_closed(channel)
+
+    def _on_closed(self, channel: ExecChannel) -> None:
+        connection = self._connection
+        if connection is not None and not connection.transport.is_active():
+            return  # on_lost follows, and knows why
+        self._drain_all(channel)
+        if self._move(CommandEvent.CLOSED) is CommandState.DONE:
+            return
+        if channel.has_exit_status:
+            self._finish()
+            return
+        self._give_back()
+        self._fail(
+            SessionError(self.settings.node, "The command ended without an exit status")
+        )
+
+    def _drain_all(self, channel: ExecChannel) -> None:
+        while not self._drain(channel):
+            pass
+        self._stop_reading()
+        self._flush_lines()
+
+    def _finish(self) -> None:
+        channel = self._channel
+        if channel is None:
+            raise RuntimeError(f"{self!r} cannot finish without a channel")
+        signal = channel.exit_signal
+        if signal is None:
+            rc = channel.exit_status
+        else:
+            # sig@host names are a server's own: no number is known for them.
+            rc = 128 + SIGNAL_NUMBERS.get(signal, 0)
+        self._give_back()
+        self._deliver(Exited(rc))
+
+    def _fail(self, error: NodeError) -> None:
+        self._deliver(Failed(error))
+
+    def on_lost(self, error: NodeError) -> None:
+        """The connection could not be made, or it is gone. On the engine's thread."""
+        if self.state is CommandState.DONE:
+            return
+        if self.state is CommandState.OPENING and self._reused and not self._requested:
+            # It had died in the pool: the command cannot have started. Nobody need know.
+            self._connection = None
+            self._reused = False
+            self._pool.lease(self)
+            return
+        channel = self._channel
+        if channel is not None and self.state is not CommandState.OPENING:
+            self._drain_all(channel)
+            if self.state is CommandState.DONE:
+                return
+            if channel.has_exit_status:
+                # All that was still to come is the connection's own end.
+                self._finish()
+                return
+        self._move(CommandEvent.CLOSED)
+        if channel is not None:
+            channel.close()
+        self._fail(error)
+
+    def _give_back(self) -> None:
+        """Close the channel, and give the connection to the next one."""
+        self._stop_reading()
+        channel, connection = self._channel, self._connection
+        self._connection = None
+        if channel is not None:
+            # Unregistered before: a closed channel's descriptor would be made anew.
+            channel.close()
+        if connection is not None:
+            self._pool.release(connection)
+
+    def abort(self) -> None:
+        """End the command, and deliver nothing any more.
+
+        A command that runs gets TERM, and KILL after the grace period if it is still there.
+        """
+        if self._move(CommandEvent.ABORTED) is CommandState.DONE:
+            return
+        self._stop_reading()
+        self._stdin.clear()
+        channel, connection = self._channel, self._connection
+        self._connection = None
+        if connection is None:
+            self._pool.cancel(self)
+        elif channel is None or not self._requested:
+            # No command has been asked for: there is nothing to kill.
+            connection.close()
+        elif self._kill_grace is None or channel.closed:
+            channel.close()
+            self._pool.release(connection)
+        else:
+            Termination(channel, connection, self._pool, self._reaper, self._kill_grace).begin()
+
+
+class Termination:
+    """The end of a command that did not end by itself: TERM, and after a while KILL.
+
+    Its connection is given back when the command is gone. It does not need the engine: the run may
+    have ended.
+
+    Args:
+        channel: the command's channel.
+        connection: its connection.
+        pool: where the connection goes.
+        reaper: calls after the grace period.
+        grace: seconds between TERM and KILL.
+    """
+
+    def __init__(
+        self,
+        channel: ExecChannel,
+        connection: Connection,
+        pool: TransportPool,
+        reaper: Reaper,
+        grace: float,
+    ) -> None:
+        self._channel = channel
+        self._connection = connection
+        self._pool = pool
+        self._reaper = reaper
+        self.grace = grace
+        self._cancel: Optional[Callable[[], None]] = None
+
+    def begin(self) -> None:
+        """Send TERM."""
+        self._pool.begin_ending(self)
+        self._cancel = self._reaper.call_later(self.grace, self.kill)
+        self._channel.watch(self._on_status, lambda: None)
+        self._send("TERM")
+        self._on_status()
+
+    def _send(self, signal: str) -> None:
+        # A connection that is gone takes the command's channel with it.
+        with suppress(SSHException, OSError, EOFError):
+            self._channel.send_signal(signal)
+
+    def _on_status(self) -> None:
+        """On the transport's thread, perhaps with the channel's lock held."""
+        if self._channel.has_exit_status or self._channel.closed:
+            self._reaper.call_later(0, self._end)
+
+    def kill(self) -> None:
+        """The grace period is over: send KILL. On the reaper's thread, or a closing one."""
+        if not self._channel.has_exit_status and not self._channel.closed:
+            self._send("KILL")
+        self._end()
+
+    def _end(self) -> None:
+        if self._pool.finish_ending(self):
+            if self._cancel is not None:
+                self._cancel()
+            self._channel.close()
+            self._pool.release(self._connection)

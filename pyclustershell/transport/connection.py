@@ -1,0 +1,412 @@
+"""One SSH connection: from a node's settings to an authenticated transport, and its end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from typing import Any, Callable, Optional, Protocol
+
+from paramiko import IncompatiblePeer
+
+from ..engine.engine import WRITE, Engine, Watch
+from ..exceptions import (
+    AuthenticationError,
+    ConnectError,
+    ConnectionLostError,
+    HandshakeError,
+    NodeError,
+    ResolveError,
+)
+from .auth import Authenticator, KeyStore
+from .dialer import Address, Dialer, Resolver
+from .hostkeys import HostKeyChecker
+from .options import ConnectionSettings
+from .packet_socket import PacketSocket
+from .paramiko_hooks import ClientAuthHandler, ClientTransport
+from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
+
+logger = logging.getLogger("pyclustershell.connection")
+
+# How long a close waits for a transport's thread to end. Its socket is shut: it has no reason to
+# live on, unless it is in a user's callable (a prompt).
+_JOIN_TIMEOUT = 2.0
+
+
+class Lessee(Protocol):
+    """Who uses a connection: one command."""
+
+    settings: ConnectionSettings
+
+    def on_turn(self) -> None:
+        """A connection is being dialed for you, or follows at once. On the engine's thread."""
+        ...
+
+    def on_leased(self, connection: Connection, reused: bool) -> None:
+        """The connection is yours.
+
+        Called on the transport's thread for a new connection, on the engine's for a reused one.
+        """
+        ...
+
+    def on_lost(self, error: NodeError) -> None:
+        """The connection could not be made, or it has ended. Called on the engine's thread."""
+        ...
+
+
+class Connection:
+    """One paramiko transport and its state.
+
+    It is dialed on the engine's thread and goes on by itself on the transport's own thread: keys
+    exchanged, host key checked, authenticated, given to its lessee. Nothing waits for it.
+
+    Args:
+        settings: whom to connect to, and how.
+        engine: the engine of the pool.
+        resolver: looks up names.
+        keys: the private keys, parsed once for all connections.
+        host_keys: says whom to trust.
+        on_closed: called once on the engine's thread when the connection has ended.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        engine: Engine,
+        resolver: Resolver,
+        keys: KeyStore,
+        host_keys: HostKeyChecker,
+        on_closed: Callable[[Connection], Any],
+    ) -> None:
+        self.settings = settings
+        self.state = ConnectionState.NEW
+        self.lessee: Optional[Lessee] = None
+        #: When it was last given back, on the engine's clock.
+        self.idle_since = 0.0
+        self._engine = engine
+        self._resolver = resolver
+        self._host_keys = host_keys
+        self._authenticator = Authenticator(settings, keys)
+        self._on_closed = on_closed
+        # Guards state and lessee: the engine's thread and the transport's both move them.
+        self._lock = threading.Lock()
+        self._dialer: Optional[Dialer] = None
+        self._sock: Optional[PacketSocket] = None
+        self._flush_socket: Optional[socket.socket] = None
+        self._flush_watch: Optional[Watch] = None
+        self._transport: Optional[ClientTransport] = None
+        self._auth_deadline = 0.0
+        self._began = 0.0
+        self._address = ""
+
+    def __repr__(self) -> str:
+        where = f"{self.settings.user}@{self.settings.hostname} port {self.settings.port}"
+        return f"<Connection to {self.settings.node} ({where}): {self.state.value}>"
+
+    @property
+    def transport(self) -> ClientTransport:
+        """The transport.
+
+        Raises:
+            RuntimeError: there is none yet.
+        """
+        if self._transport is None:
+            raise RuntimeError(f"{self!r} has no transport yet")
+        return self._transport
+
+    def _move(self, event: ConnectionEvent) -> ConnectionState:
+        """Take an event; returns the state that it found. The lock is held."""
+        before = self.state
+        self.state = move(CONNECTION_MOVES, before, event)
+        return before
+
+    # -- leases -----------------------------------------------------------------------------------
+
+    def lease(self, lessee: Lessee) -> bool:
+        """Give the idle connection to a lessee; False if it has ended meanwhile."""
+        with self._lock:
+            if self.state is not ConnectionState.READY:
+                return False
+            self._move(ConnectionEvent.LEASE)
+            self.lessee = lessee
+        return True
+
+    def release(self) -> bool:
+        """Take it back from its lessee; False if it has ended meanwhile. On any thread."""
+        with self._lock:
+            self.lessee = None
+            self._move(ConnectionEvent.RELEASE)
+            self.idle_since = self._engine.clock()
+            return self.state is ConnectionState.READY
+
+    # -- dialing, on the engine's thread -----------------------------------------------------------
+
+    def dial(self, lessee: Lessee) -> None:
+        """Begin to connect for a lessee, who is told how it ends."""
+        settings = self.settings
+        with self._lock:
+            self._move(ConnectionEvent.DIAL)
+            self.lessee = lessee
+        self._began = self._engine.clock()
+        self._engine.call_later(settings.connect_timeout, self._on_deadline)
+        self._resolver.resolve(
+            settings.hostname, settings.port, settings.address_family, self._on_addresses
+        )
+
+    def _on_addresses(self, addresses: list[Address], error: Optional[OSError]) -> None:
+        # On a resolver's thread, or on the engine's for a numeric address.
+        if error is None:
+            self._engine.post(self._connect, addresses)
+            return
+        host = self.settings.hostname
+        cause = f"Could not resolve hostname: {error.strerror or error}"
+        self._fail(
+            ResolveError(
+                self.settings.node,
+                cause,
+                f"ssh: Could not resolve hostname {host}: {error.strerror or error}",
+            )
+        )
+
+    def _connect(self, addresses: list[Address]) -> None:
+        if self.state is ConnectionState.DIALING:
+            self._dialer = Dialer(
+                self._engine, addresses, self.settings.bind_address, self._on_dialed
+            )
+            self._dialer.start()
+
+    def _on_dialed(self, sock: Optional[socket.socket], error: Optional[OSError]) -> None:
+        self._dialer = None
+        if sock is None:
+            self._fail_connect(error.strerror or str(error) if error else "no address to connect to")
+            return
+        with self._lock:
+            if self._move(ConnectionEvent.CONNECTED) is ConnectionState.CLOSED:
+                sock.close()
+                return
+        self._address = str(sock.getpeername()[0])
+        self._sock = PacketSocket(sock, lambda: self._engine.post(self._on_blocked))
+        self._transport = transport = ClientTransport(self._sock, self._on_transport_ended)
+        transport.name = f"pyclustershell {self.settings.node}"
+        transport.daemon = True
+        if self._apply_algorithms(transport):
+            transport.negotiate(self._on_keyed)
+
+    def _apply_algorithms(self, transport: ClientTransport) -> bool:
+        settings = self.settings
+        transport.use_compression(settings.compression)
+        # A server shows the key that we like best: it had better be one that can be compared.
+        known = self._host_keys.known_algorithms(settings)
+        for kind, wanted, first in (
+            ("ciphers", settings.ciphers, ()),
+            ("macs", settings.macs, ()),
+            ("kex", settings.kex, ()),
+            ("keys", settings.host_key_algorithms, known),
+        ):
+            if not transport.offer(kind, wanted, first):
+                asked = ", ".join(wanted or ())
+                self._fail_handshake(f"none of the {kind} asked for is supported: {asked}")
+                return False
+        return True
+
+    def _on_deadline(self) -> None:
+        """The connect timeout, then the one for authentication."""
+        state = self.state
+        if state is ConnectionState.DIALING:
+            self._fail_connect("Connection timed out")
+        elif state is ConnectionState.HANDSHAKING:
+            phase = "key exchange" if self.transport.remote_version else "banner exchange"
+            self._fail_handshake(f"Connection timed out during {phase}")
+        elif state is ConnectionState.AUTHENTICATING:
+            left = self._auth_deadline - self._engine.clock()
+            if left > 0:
+                self._engine.call_later(left, self._on_deadline)
+            else:
+                self._fail(
+                    AuthenticationError(
+                        self.settings.node,
+                        "Authentication timed out",
+                        f"{self.settings.user}@{self.settings.hostname}: Authentication timed out",
+                    )
+                )
+
+    def _on_blocked(self) -> None:
+        """The peer does not take what is written: wait until it does."""
+        sock = self._sock
+        if sock is None or self._flush_watch is not None or self.state is ConnectionState.CLOSED:
+            return
+        # A descriptor of its own: the transport's thread may close the other one at any time.
+        self._flush_socket = sock.dup()
+        self._flush_watch = self._engine.register(self._flush_socket, WRITE, self._on_writable)
+
+    def _on_writable(self, _events: int) -> None:
+        if self._sock is None or self._sock.flush():
+            self._stop_flushing()
+
+    def _stop_flushing(self) -> None:
+        if self._flush_watch is not None:
+            self._engine.unregister(self._flush_watch)
+            self._flush_watch = None
+        if self._flush_socket is not None:
+            self._flush_socket.close()
+            self._flush_socket = None
+
+    # -- handshake and authentication, on the transport's thread -----------------------------------
+
+    def _on_keyed(self) -> None:
+        transport = self.transport
+        if not transport.is_active():
+            return  # _on_transport_ended follows
+        try:
+            key = transport.get_remote_server_key()
+            self._host_keys.check(self.settings, key.get_name(), key.asbytes(), self._address)
+        except NodeError as error:
+            self._fail(error)
+            return
+        with self._lock:
+            self._auth_deadline = self._engine.clock() + self.settings.auth_timeout
+            if self._move(ConnectionEvent.KEYED) is ConnectionState.CLOSED:
+                return
+        self._authenticate(None, partial=False)
+
+    def _authenticate(self, allowed: Optional[tuple[str, ...]], partial: bool) -> None:
+        """Make the next attempt, where there is one. Returns at once; the answer comes later."""
+        attempt = self._authenticator.next(allowed, partial)
+        if attempt is None:
+            self._fail(self._authenticator.failure(allowed))
+            return
+        logger.debug("%s: trying %s", self.settings.node, attempt.description)
+        user = self.settings.user
+        handler = self.transport.start_auth(self._on_auth_answer)
+        if attempt.method == "publickey":
+            handler.auth_publickey(user, attempt.pkey, handler.then)
+        elif attempt.method == "password":
+            handler.auth_password(user, attempt.password, handler.then)
+        elif attempt.method == "keyboard-interactive":
+            handler.auth_interactive(user, attempt.handler, handler.then)
+        else:
+            handler.auth_none(user, handler.then)
+
+    def _on_auth_answer(self) -> None:
+        transport = self.transport
+        if transport.is_authenticated():
+            self._on_authenticated()
+        elif transport.is_active():
+            handler: ClientAuthHandler = transport.auth_handler
+            self._authenticate(handler.allowed, handler.partial)
+        # Otherwise the connection has ended: _on_transport_ended follows.
+
+    def _on_authenticated(self) -> None:
+        with self._lock:
+            self._move(ConnectionEvent.AUTHENTICATED)
+            if self.state is ConnectionState.CLOSED:
+                return
+            self._move(ConnectionEvent.LEASE)
+            lessee = self.lessee
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "%s: connected to %s port %s as %s in %.3f s",
+                self.settings.node,
+                self._address,
+                self.settings.port,
+                self.settings.user,
+                time.monotonic() - self._began,
+            )
+        if lessee is not None:
+            lessee.on_leased(self, reused=False)
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def _on_transport_ended(self) -> None:
+        """The transport's thread is about to end: by us, by the peer or by an error."""
+        state = self.state
+        if state in (ConnectionState.CLOSED, ConnectionState.READY):
+            self._fail(None)
+            return
+        self._fail(self._diagnose(state))
+
+    def _diagnose(self, state: ConnectionState) -> NodeError:
+        """Why a transport ended by itself, in ssh's words."""
+        transport = self.transport
+        settings = self.settings
+        error = transport.get_exception()
+        said = transport.disconnect_message
+        where = f"{self._address} port {settings.port}"
+        if state is ConnectionState.LEASED:
+            return ConnectionLostError(
+                settings.node,
+                "Connection lost" + (f": {said}" if said else ""),
+                said and f"Received disconnect from {where}: {said}"
+                or f"Connection to {settings.hostname} closed by remote host.",
+            )
+        if state is ConnectionState.AUTHENTICATING:
+            cause = said or "Connection closed during authentication"
+            return AuthenticationError(
+                settings.node, cause, f"{settings.user}@{settings.hostname}: {cause}"
+            )
+        phase = "key exchange" if transport.remote_version else "banner exchange"
+        if said:
+            cause = said
+        elif isinstance(error, ConnectionResetError):
+            cause = f"Connection reset during {phase}"
+        elif isinstance(error, IncompatiblePeer):
+            cause = f"Unable to negotiate: {error}"
+        elif error is None or isinstance(error, EOFError):
+            cause = f"Connection closed during {phase}"
+        elif not transport.remote_version:
+            # paramiko wraps what happened, the end of the stream included, in one sentence.
+            text = str(error)
+            closed = text.startswith("Error reading SSH protocol banner")
+            cause = f"Connection closed during {phase}" if closed else "The peer does not speak SSH"
+        else:
+            cause = f"Key exchange failed: {error}"
+        return self._handshake_error(cause)
+
+    def _handshake_error(self, cause: str) -> HandshakeError:
+        where = f"{self._address} port {self.settings.port}"
+        return HandshakeError(self.settings.node, cause, f"ssh: {where}: {cause}")
+
+    def _fail_handshake(self, cause: str) -> None:
+        self._fail(self._handshake_error(cause))
+
+    def _fail_connect(self, cause: str) -> None:
+        host, port = self.settings.hostname, self.settings.port
+        self._fail(
+            ConnectError(
+                self.settings.node, cause, f"ssh: connect to host {host} port {port}: {cause}"
+            )
+        )
+
+    def close(self) -> None:
+        """End the connection; its lessee, if it has one, is not told. On any thread."""
+        with self._lock:
+            self.lessee = None
+        self._fail(None)
+
+    def _fail(self, error: Optional[NodeError]) -> None:
+        """Close, and tell the lessee why. Only the first call counts. On any thread."""
+        with self._lock:
+            if self._move(ConnectionEvent.CLOSE) is ConnectionState.CLOSED:
+                return
+            lessee, self.lessee = self.lessee, None
+        if self._transport is not None:
+            self._transport.close()
+        if self._sock is not None:
+            self._sock.close()
+        self._engine.post(self._after_close, lessee, error)
+
+    def _after_close(self, lessee: Optional[Lessee], error: Optional[NodeError]) -> None:
+        if self._dialer is not None:
+            self._dialer.cancel()
+            self._dialer = None
+        self._stop_flushing()
+        self._on_closed(self)
+        if lessee is not None and error is not None:
+            lessee.on_lost(error)
+
+    def join(self) -> None:
+        """Wait until the closed connection's thread has ended, for 2 seconds at the most."""
+        transport = self._transport
+        if transport is not None and transport.is_alive() and transport is not threading.current_thread():
+            transport.join(_JOIN_TIMEOUT)

@@ -1,0 +1,424 @@
+"""Every touch of a name that paramiko does not document, with the reason for it.
+
+paramiko's public API for a client blocks the calling thread: opening a channel, asking for a
+command, a rekey. Here a call that would block goes on in a callback instead, on the thread that
+the answer comes in on: the transport's own. Tested against every supported release of paramiko.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Sequence
+from typing import Any, Callable, Optional
+
+import paramiko
+from paramiko.auth_handler import AuthHandler
+from paramiko.common import (
+    MSG_CHANNEL_REQUEST,
+    MSG_CHANNEL_WINDOW_ADJUST,
+    cMSG_CHANNEL_OPEN,
+    cMSG_CHANNEL_REQUEST,
+)
+from paramiko.message import Message
+from paramiko.packet import Packetizer
+
+from .options import select_algorithms
+from .packet_socket import PacketSocket
+
+logger = logging.getLogger("pyclustershell.transport")
+
+# Told when a channel is open (or with the reason why not), on the transport's thread.
+Opened = Callable[[Optional["ExecChannel"], Optional[paramiko.ChannelException]], Any]
+
+
+class Then:
+    """Stands in for a threading.Event: ``set()`` goes straight on to the next step.
+
+    paramiko sets an event when an answer has come, for a thread that waits for it. Nobody waits
+    here: the step is made on the thread that sets the event, the transport's own.
+    """
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: Callable[[], Any]) -> None:
+        self._step = step
+
+    def set(self) -> None:
+        """Take the step."""
+        self._step()
+
+    def clear(self) -> None:
+        """Do nothing: there is no state to clear."""
+
+    def is_set(self) -> bool:
+        """Say no: whoever looks instead of waiting uses the channel's own attributes."""
+        return False
+
+
+class QuietPacketizer(Packetizer):
+    """A packetizer without a thread for its handshake timer: the engine has one timer for all.
+
+    paramiko starts a threading.Timer, that is a thread, per connection (Packetizer.start_handshake).
+    """
+
+    def start_handshake(self, timeout: float) -> None:
+        """Do nothing: the connection's deadline is the engine's."""
+
+    def complete_handshake(self) -> None:
+        """Do nothing. paramiko calls it for every packet."""
+
+    def handshake_timed_out(self) -> bool:
+        """Say no."""
+        return False
+
+
+def _strong(names: Sequence[str]) -> tuple[str, ...]:
+    """Without SHA-1 signatures and key exchanges, and without DSA: as OpenSSH since 8.8."""
+    return tuple(n for n in names if not n.endswith("sha1") and n not in ("ssh-rsa", "ssh-dss"))
+
+
+class ClientTransport(paramiko.Transport):
+    """A paramiko Transport that never makes a calling thread wait.
+
+    Args:
+        sock: the connected socket.
+        on_ended: called on the transport's thread, last, when the connection has ended for
+            whatever reason.
+    """
+
+    # paramiko puts AES-GCM last. With CTR and HMAC it compares each packet's MAC in a loop in
+    # Python, 20% of all CPU; and CBC, 3DES, MD5 and SHA-1 are not offered at all. 3.4 has no GCM.
+    _preferred_ciphers = tuple(
+        name
+        for name in (
+            "aes128-gcm@openssh.com",
+            "aes256-gcm@openssh.com",
+            "aes128-ctr",
+            "aes192-ctr",
+            "aes256-ctr",
+        )
+        if name in paramiko.Transport._cipher_info
+    )
+    _preferred_macs = (
+        "hmac-sha2-256-etm@openssh.com",
+        "hmac-sha2-512-etm@openssh.com",
+        "hmac-sha2-256",
+        "hmac-sha2-512",
+    )
+    _preferred_kex = _strong(paramiko.Transport._preferred_kex)
+    _preferred_keys = _strong(paramiko.Transport._preferred_keys)
+    _preferred_pubkeys = _strong(paramiko.Transport._preferred_pubkeys)
+
+    def __init__(self, sock: PacketSocket, on_ended: Callable[[], Any]) -> None:
+        self._on_ended = on_ended
+        # Channels asked for and not yet granted.
+        self._openings: dict[int, tuple[ExecChannel, Opened]] = {}
+        # What could not be sent during a key exchange.
+        self._deferred: list[Message] = []
+        #: The server's last words (RFC 4253 11.1), where it sent any.
+        self.disconnect_message: Optional[str] = None
+        super().__init__(sock, packetizer_class=QuietPacketizer)  # type: ignore[arg-type]
+
+    # -- settings --
+
+    def offer(
+        self, kind: str, wanted: Optional[Sequence[str]], first: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        """Choose the algorithms that are offered, in order of preference.
+
+        ``get_security_options()`` refuses a whole list for one name that it does not know.
+
+        Args:
+            kind: 'ciphers', 'macs', 'kex' or 'keys'.
+            wanted: what the settings say, see :func:`select_algorithms`; None for the defaults.
+            first: those of them to put first.
+
+        Returns:
+            What is offered; nothing (and nothing changes) where paramiko has none of the wanted.
+        """
+        table = {
+            "ciphers": self._cipher_info,
+            "macs": self._mac_info,
+            "kex": self._kex_info,
+            "keys": self._key_info,
+        }[kind]
+        attribute = f"_preferred_{kind}"
+        default = getattr(self, attribute)
+        chosen = default if wanted is None else select_algorithms(wanted, tuple(table), default)
+        if first:
+            chosen = (*(n for n in first if n in chosen), *(n for n in chosen if n not in first))
+        if chosen and chosen is not default:
+            setattr(self, attribute, chosen)
+        return tuple(chosen)
+
+    # -- the thread --
+
+    def run(self) -> None:
+        """Serve the connection until it ends, then tell."""
+        try:
+            super().run()
+        finally:
+            self._on_ended()
+
+    def _log(self, level: int, msg: Any, *args: Any) -> None:
+        # Failures are data here, so that paramiko's errors, tracebacks and all, are for debugging
+        # only; with no logging configured, Python would print them on stderr.
+        if logger.isEnabledFor(logging.DEBUG):
+            for line in msg if isinstance(msg, list) else [msg]:
+                logger.debug("%s: %s", self.name, line % args if args else line)
+
+    def negotiate(self, then: Callable[[], Any]) -> None:
+        """Start the thread; call ``then()`` on it when keys have been exchanged.
+
+        ``then()`` is also called when the connection ends meanwhile: see ``is_active()``.
+        """
+
+        def once() -> None:
+            # paramiko sets the event again after each rekey and each global request.
+            self.completion_event = None
+            then()
+
+        self.start_client(event=Then(once))  # type: ignore[arg-type]
+
+    # -- sending --
+
+    def _send_user_message(self, data: Message) -> None:
+        # paramiko waits here, polling 10 times a second, until a key exchange is over. The
+        # transport's own thread would wait for itself (30 s, then an error), the engine for a
+        # server. What cannot be sent now is sent when the exchange is over.
+        with self.clear_to_send_lock:
+            if self._deferred or not self.clear_to_send.is_set():
+                if self.active:
+                    self._deferred.append(data)
+                return
+            self._send_message(data)
+
+    def _parse_newkeys(self, m: Message) -> None:
+        super()._parse_newkeys(m)  # type: ignore[misc]
+        if self._deferred:
+            with self.clear_to_send_lock:
+                for data in self._deferred:
+                    self._send_message(data)
+                self._deferred.clear()
+
+    # -- what the server says --
+
+    def _parse_disconnect(self, m: Message) -> None:
+        # paramiko only logs it. It is the reason that the user wants to read.
+        m.get_int()
+        self.disconnect_message = m.get_text()
+
+    def open_exec_channel(self, then: Opened) -> None:
+        """Ask for a session channel (RFC 4254 6.1); ``Transport.open_session`` waits for it.
+
+        Args:
+            then: called on the transport's thread with the channel, or with the server's refusal;
+                not called where the connection ends first.
+        """
+        with self.lock:
+            window_size = self._sanitize_window_size(None)
+            max_packet_size = self._sanitize_packet_size(None)
+            chanid = self._next_channel()
+            channel = ExecChannel(chanid)
+            self._channels.put(chanid, channel)
+            self.channels_seen[chanid] = True
+            channel._set_transport(self)
+            channel._set_window(window_size, max_packet_size)
+            self._openings[chanid] = (channel, then)
+        m = Message()
+        m.add_byte(cMSG_CHANNEL_OPEN)
+        m.add_string("session")
+        m.add_int(chanid)
+        m.add_int(window_size)
+        m.add_int(max_packet_size)
+        self._send_user_message(m)
+
+    def _parse_channel_open_success(self, m: Message) -> None:
+        chanid = m.get_int()
+        m.rewind()
+        super()._parse_channel_open_success(m)  # type: ignore[misc]
+        # Only now: paramiko sets its event with the transport's lock held.
+        channel, then = self._openings.pop(chanid, (None, None))
+        if then is not None:
+            then(channel, None)
+
+    def _parse_channel_open_failure(self, m: Message) -> None:
+        chanid = m.get_int()
+        channel, then = self._openings.pop(chanid, (None, None))
+        if then is None:
+            m.rewind()
+            super()._parse_channel_open_failure(m)  # type: ignore[misc]
+            return
+        code = m.get_int()
+        self._unlink_channel(chanid)
+        then(None, paramiko.ChannelException(code, m.get_text()))
+
+    # -- authentication --
+
+    def start_auth(self, then: Callable[[], Any]) -> ClientAuthHandler:
+        """Begin an attempt; call ``then()`` on the transport's thread when it is decided.
+
+        ``Transport.auth_*`` make the same handler, but ``auth_interactive`` and ``auth_none`` take
+        no event, and the list of methods that can go on is dropped with most refusals.
+
+        Returns:
+            The handler, of which one ``auth_*`` method has to be called.
+        """
+        self.auth_handler = handler = ClientAuthHandler(self, Then(then))
+        return handler
+
+
+class ClientAuthHandler(AuthHandler):
+    """One attempt to authenticate.
+
+    Attributes:
+        then: the event-like object to pass to the ``auth_*`` methods.
+        allowed: the methods with which the server lets the client go on (RFC 4252 5.1), as its
+            refusal names them.
+        partial: whether the attempt succeeded, but the server wants another method, too.
+    """
+
+    def __init__(self, transport: ClientTransport, then: Then) -> None:
+        super().__init__(transport)
+        self.then = then
+        self.allowed: tuple[str, ...] = ()
+        self.partial = False
+
+    def _parse_userauth_failure(self, m: Message) -> None:
+        # paramiko keeps the list only where the method itself is not in it.
+        self.allowed = tuple(m.get_list())
+        self.partial = m.get_boolean()
+        m.rewind()
+        super()._parse_userauth_failure(m)  # type: ignore[misc]
+
+
+class ExecChannel(paramiko.Channel):
+    """A session channel that tells of its end, also by a signal, and of room to write."""
+
+    def __init__(self, chanid: int) -> None:
+        super().__init__(chanid)
+        #: The signal that ended the command (RFC 4254 6.10), e.g. 'KILL'.
+        self.exit_signal: Optional[str] = None
+        self._on_window: Optional[Callable[[], Any]] = None
+
+    def _log(self, level: int, msg: Any, *args: Any) -> None:
+        # See ClientTransport._log.
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("channel %s: %s", self.chanid, msg % args if args else msg)
+
+    def watch(self, on_status: Callable[[], Any], on_window: Callable[[], Any]) -> None:
+        """Have changes told. Both callbacks must only post: the channel's lock may be held.
+
+        Args:
+            on_status: called on the transport's thread when the exit status has come, and when
+                the channel closes. The channel's descriptor tells of neither.
+            on_window: called there when the server grants more room for standard input, of which
+                the descriptor does not tell either (paramiko#695).
+        """
+        self.status_event = Then(on_status)  # type: ignore[assignment]
+        self._on_window = on_window
+
+    @property
+    def has_exit_status(self) -> bool:
+        """Whether the command's end has been told; -1 is paramiko's 'not yet'."""
+        return self.exit_signal is not None or self.exit_status != -1
+
+    def request_exec(self, command: bytes, then: Callable[[], Any]) -> None:
+        """Ask for a command (RFC 4254 6.5); ``Channel.exec_command`` waits for the answer.
+
+        Args:
+            command: the command.
+            then: called on the transport's thread when the server has answered: see
+                :attr:`was_granted`. It must only post: the channel's lock may be held.
+        """
+
+        def once() -> None:
+            # paramiko sets the event again when the channel closes.
+            self.event = Then(lambda: None)  # type: ignore[assignment]
+            then()
+
+        m = self._request("exec", want_reply=True)
+        m.add_string(command)
+        self.event_ready = False
+        self.event = Then(once)  # type: ignore[assignment]
+        self.transport._send_user_message(m)
+
+    @property
+    def was_granted(self) -> bool:
+        """Whether the server granted the request that it answered last."""
+        return bool(self.event_ready)
+
+    def request_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
+        """Ask for a terminal (RFC 4254 6.2); ``Channel.get_pty`` waits for the answer."""
+        m = self._request("pty-req")
+        m.add_string(term)
+        for number in (width, height, 0, 0):
+            m.add_int(number)
+        m.add_string(b"")
+        self.transport._send_user_message(m)
+
+    def send_signal(self, name: str) -> None:
+        """Have a signal sent to the command (RFC 4254 6.9), which paramiko cannot.
+
+        Args:
+            name: the signal's name without SIG, e.g. 'TERM'.
+        """
+        m = self._request("signal")
+        m.add_string(name)
+        self.transport._send_user_message(m)
+
+    def _request(self, kind: str, want_reply: bool = False) -> Message:
+        m = Message()
+        m.add_byte(cMSG_CHANNEL_REQUEST)
+        m.add_int(self.remote_chanid)
+        m.add_string(kind)
+        m.add_boolean(want_reply)
+        return m
+
+    def take_request(self, m: Message) -> None:
+        """A request of the server, on the transport's thread.
+
+        paramiko does not know exit-signal (RFC 4254 6.10): such a command would end with -1.
+        """
+        position = m.packet.tell()
+        if m.get_text() == "exit-signal":
+            m.get_boolean()
+            self.exit_signal = m.get_text()
+            self.status_event.set()
+            return
+        m.packet.seek(position)
+        self._handle_request(m)
+
+    def take_window(self, m: Message) -> None:
+        """The server grants room for standard input, on the transport's thread."""
+        self._window_adjust(m)
+        if self._on_window is not None:
+            self._on_window()
+
+
+# paramiko calls these functions with a channel, whatever its class: a subclass's methods are only
+# reached through a table of its own.
+ClientTransport._channel_handler_table = {
+    **paramiko.Transport._channel_handler_table,
+    MSG_CHANNEL_REQUEST: ExecChannel.take_request,
+    MSG_CHANNEL_WINDOW_ADJUST: ExecChannel.take_window,
+}
+
+
+def read_available(channel: ExecChannel, stderr: bool) -> bytes:
+    """What has come on one stream, b'' where nothing has. Never blocks.
+
+    ``Channel.recv`` with a timeout of 0 raises where nothing waits; asking first is cheaper.
+    """
+    if stderr:
+        return channel.recv_stderr(1 << 22) if channel.recv_stderr_ready() else b""
+    return channel.recv(1 << 22) if channel.recv_ready() else b""
+
+
+def write_available(channel: ExecChannel, data: memoryview) -> int:
+    """Send what the server's window has room for; returns how many bytes. Never blocks."""
+    try:
+        return channel.send(data)
+    except socket.timeout:
+        return 0

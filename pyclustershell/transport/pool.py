@@ -1,0 +1,332 @@
+"""The pool of transports: who gets which, who waits, who goes."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol, Union
+
+from ..engine.engine import Engine
+from ..engine.timer import Timer
+from .reaper import Reaper
+from .state import ConnectionState
+
+if TYPE_CHECKING:
+    from .connection import Connection, Lessee
+    from .options import ConnectionSettings
+
+
+class Reuse(NamedTuple):
+    """Give the lessee this idle connection."""
+
+    connection: Connection
+
+
+class Open(NamedTuple):
+    """Open a new connection, after closing another one where there is no room."""
+
+    evict: Optional[Connection]
+
+
+class Wait(NamedTuple):
+    """All connections are in use: wait until one is given back."""
+
+
+Decision = Union[Reuse, Open, Wait]
+
+
+def decide(
+    wanted: ConnectionSettings,
+    idle: Iterable[Connection],
+    open_count: int,
+    limit: int,
+    waited_for: Mapping[ConnectionSettings, int],
+) -> Decision:
+    """Decide what a command's connection shall be. Pure: the caller does what it says.
+
+    1. An idle connection of that very endpoint: reuse it.
+    2. Room for one more: open it.
+    3. No room, but idle connections of other endpoints: evict the least recently used one, of
+       those that nobody waits for if there are any, and open.
+    4. Everything is in use: wait.
+
+    Args:
+        wanted: the settings of the connection that is wanted.
+        idle: the idle connections, the least recently used one first.
+        open_count: how many connections are open or being opened, idle ones included.
+        limit: how many may be.
+        waited_for: how many other commands wait for a connection with these settings.
+    """
+    oldest: Optional[Connection] = None
+    unwanted: Optional[Connection] = None
+    for connection in idle:
+        if connection.settings == wanted:
+            return Reuse(connection)
+        if oldest is None:
+            oldest = connection
+        if unwanted is None and not waited_for.get(connection.settings):
+            unwanted = connection
+    if open_count < limit:
+        return Open(evict=None)
+    if oldest is not None:
+        return Open(evict=unwanted or oldest)
+    return Wait()
+
+
+class Ending(Protocol):
+    """A command that is being killed."""
+
+    #: Seconds between TERM and KILL.
+    grace: float
+
+    def kill(self) -> None:
+        """Send KILL now, and give the connection back."""
+        ...
+
+
+class TransportPool:
+    """The connections of one task.
+
+    A connection serves one command at a time. It outlives the run and serves the next one; idle,
+    it lives ``idle_ttl`` seconds.
+
+    Args:
+        engine: the task's engine.
+        connect: makes a connection (not yet dialed) for settings, with the function to call when
+            it has ended.
+        reaper: closes idle connections while the engine does not run.
+        limit: how many connections may be open at once.
+        idle_ttl: seconds after which an idle connection is closed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        connect: Callable[[ConnectionSettings, Callable[[Connection], None]], Connection],
+        reaper: Reaper,
+        limit: int,
+        idle_ttl: float,
+    ) -> None:
+        self.limit = limit
+        self.idle_ttl = idle_ttl
+        self._engine = engine
+        self._connect = connect
+        self._reaper = reaper
+        # The mutable state of the pool, all of it, and its lock: connections are given back by
+        # the engine's thread and, after a run, by the reaper's.
+        self._lock = threading.RLock()
+        self._open: set[Connection] = set()
+        self._idle: dict[ConnectionSettings, dict[Connection, None]] = {}
+        self._recent: dict[Connection, None] = {}  # all idle ones, least recently used first
+        self._waiting: deque[Lessee] = deque()
+        self._waited_for: Counter[ConnectionSettings] = Counter()
+        self._endings: set[Ending] = set()
+        self._ended = threading.Condition(self._lock)
+        self._expiry: Optional[Timer] = None
+        self._cancel_reaping: Optional[Callable[[], None]] = None
+
+    def __repr__(self) -> str:
+        with self._lock:
+            states = Counter(connection.state.value for connection in self._open)
+        found = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+        return f"<TransportPool of {self.limit}: {found or 'empty'}; {len(self._waiting)} wait>"
+
+    # -- leases, on the engine's thread ------------------------------------------------------------
+
+    def lease(self, lessee: Lessee) -> None:
+        """Give a command its connection: now, or when there is one.
+
+        The lessee hears of it through ``on_leased`` or ``on_lost``. Commands get their connections
+        in the order in which they asked.
+        """
+        with self._lock:
+            self._waiting.append(lessee)
+            self._waited_for[lessee.settings] += 1
+        self._serve()
+
+    def cancel(self, lessee: Lessee) -> None:
+        """A command gives up what it has asked for: its place in the queue, or its dial."""
+        with self._lock:
+            if lessee in self._waiting:
+                self._waiting.remove(lessee)
+                self._count_out(lessee)
+                return
+            dialing = [c for c in self._open if c.lessee is lessee]
+        for connection in dialing:
+            connection.close()
+
+    def _count_out(self, lessee: Lessee) -> None:
+        self._waited_for[lessee.settings] -= 1
+        if not self._waited_for[lessee.settings]:
+            del self._waited_for[lessee.settings]
+
+    def _serve(self) -> None:
+        """Serve those who wait, in order, as far as there are connections."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    return
+                lessee = self._waiting[0]
+                decision = self._decide(lessee.settings)
+                if isinstance(decision, Wait):
+                    return
+                self._waiting.popleft()
+                self._count_out(lessee)
+                if isinstance(decision, Reuse):
+                    connection = decision.connection
+                    self._take_from_idle(connection)
+                    if not connection.lease(lessee):
+                        # It died unnoticed: ask again, for another one.
+                        self._open.discard(connection)
+                        self._waiting.appendleft(lessee)
+                        self._waited_for[lessee.settings] += 1
+                        continue
+                else:
+                    if decision.evict is not None:
+                        self._drop(decision.evict)
+                    connection = self._connect(lessee.settings, self._on_closed)
+                    self._open.add(connection)
+            lessee.on_turn()
+            if isinstance(decision, Reuse):
+                lessee.on_leased(connection, reused=True)
+            else:
+                connection.dial(lessee)
+
+    def _decide(self, wanted: ConnectionSettings) -> Decision:
+        # The endpoint's own idle connections first: decide() then need not look at the others.
+        own = self._idle.get(wanted)
+        idle = own if own else self._recent if len(self._open) >= self.limit else ()
+        return decide(wanted, idle, len(self._open), self.limit, self._waited_for)
+
+    # -- the way back ------------------------------------------------------------------------------
+
+    def release(self, connection: Connection) -> None:
+        """A command is done with its connection. On any thread."""
+        with self._lock:
+            if not connection.release() or connection not in self._open:
+                self._open.discard(connection)
+            elif len(self._open) > self.limit:
+                # The limit was lowered meanwhile.
+                self._drop(connection)
+            else:
+                self._idle.setdefault(connection.settings, {})[connection] = None
+                self._recent[connection] = None
+                self._watch_expiry()
+        if self._waiting:
+            self._engine.post(self._serve)
+
+    def _on_closed(self, connection: Connection) -> None:
+        """A connection has ended, on the engine's thread."""
+        with self._lock:
+            self._open.discard(connection)
+            self._take_from_idle(connection)
+        self._serve()
+
+    def _take_from_idle(self, connection: Connection) -> None:
+        if connection in self._recent:
+            del self._recent[connection]
+            same = self._idle[connection.settings]
+            del same[connection]
+            if not same:
+                del self._idle[connection.settings]
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection, and count it as closed from now on."""
+        self._take_from_idle(connection)
+        self._open.discard(connection)
+        connection.close()
+
+    # -- commands that are being killed --------------------------------------------------------------
+
+    def begin_ending(self, ending: Ending) -> None:
+        """A command is being killed: its connection stays in use until it is gone."""
+        with self._lock:
+            self._endings.add(ending)
+
+    def finish_ending(self, ending: Ending) -> bool:
+        """It is gone; False if that was said before. On any thread."""
+        with self._lock:
+            if ending not in self._endings:
+                return False
+            self._endings.discard(ending)
+            self._ended.notify_all()
+            return True
+
+    # -- the end of idle connections ---------------------------------------------------------------
+
+    def _watch_expiry(self) -> None:
+        """While the engine runs, its timer closes what is idle too long."""
+        if self._expiry is None and self._engine.running:
+            self._expiry = self._engine.call_later(self.idle_ttl, self._on_expiry)
+
+    def _on_expiry(self) -> None:
+        left = self.close_expired()
+        self._expiry = None if left is None else self._engine.call_later(left, self._on_expiry)
+
+    def close_expired(self) -> Optional[float]:
+        """Close the connections that have been idle too long. On any thread.
+
+        Returns:
+            Seconds until the next one will have been, None where none is idle.
+        """
+        now = self._engine.clock()
+        with self._lock:
+            for connection in list(self._recent):
+                left = connection.idle_since + self.idle_ttl - now
+                if left > 0:
+                    return left
+                self._drop(connection)
+        return None
+
+    def on_run_begins(self) -> None:
+        """The engine is about to run: it watches over idle connections from now on."""
+        if self._cancel_reaping is not None:
+            self._cancel_reaping()
+            self._cancel_reaping = None
+        with self._lock:
+            for connection in list(self._open):
+                if connection.state is ConnectionState.CLOSED:
+                    self._take_from_idle(connection)
+                    self._open.discard(connection)
+            # Where the limit was lowered, the least recently used ones go.
+            for connection in list(self._recent)[: max(0, len(self._open) - self.limit)]:
+                self._drop(connection)
+        self.close_expired()
+
+    def on_run_ends(self) -> None:
+        """The engine does not run any more: the reaper watches over idle connections."""
+        self._expiry = None
+        self._reap()
+
+    def _reap(self) -> None:
+        left = self.close_expired()
+        self._cancel_reaping = (
+            None if left is None else self._reaper.call_later(left + 0.01, self._reap)
+        )
+
+    def close(self) -> None:
+        """Close every connection and wait for their threads to end. On any thread.
+
+        Commands that are being killed are waited for until their grace period is over.
+        """
+        with self._lock:
+            grace = max((ending.grace for ending in self._endings), default=0.0)
+            self._ended.wait_for(lambda: not self._endings, grace)
+            left = list(self._endings)
+        for ending in left:
+            ending.kill()
+        if self._cancel_reaping is not None:
+            self._cancel_reaping()
+            self._cancel_reaping = None
+        with self._lock:
+            connections = list(self._open)
+            for connection in connections:
+                self._drop(connection)
+        for connection in connections:
+            connection.join()
+
+    @property
+    def open_count(self) -> int:
+        """How many connections are open or being opened."""
+        return len(self._open)

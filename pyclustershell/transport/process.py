@@ -1,0 +1,233 @@
+"""A local command: the only place that starts a process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import IO, Any, Callable, Optional, Union
+
+from ..engine.engine import READ, WRITE, Engine, Watch
+from ..linebuffer import LineBuffer
+from .reaper import Reaper
+from .state import Exited, Output, Record, Started, Written
+
+_READ_SIZE = 65536
+
+# A process that has closed its output may live on. There is no portable descriptor for its end:
+# look, at growing intervals, in seconds.
+_FIRST_LOOK = 0.001
+_LONGEST_LOOK = 0.1
+
+
+class LocalProcess:
+    """A process on this host, with its three standard streams in the engine.
+
+    Args:
+        command: a string for the shell, or a program and its arguments.
+        engine: the engine.
+        reaper: sees to the KILL after a TERM.
+        deliver: called on the engine's thread with each record: Started, Output..., then Exited,
+            once, last.
+        merge_stderr: whether stderr comes in stdout, in the order in which both were written.
+        env: environment variables to add.
+        kill_grace: seconds between TERM and KILL when it is aborted; None: do not kill.
+    """
+
+    def __init__(
+        self,
+        command: Union[str, Sequence[str]],
+        engine: Engine,
+        reaper: Reaper,
+        deliver: Callable[[Record], Any],
+        merge_stderr: bool = False,
+        env: Optional[Mapping[str, str]] = None,
+        kill_grace: Optional[float] = 2.0,
+    ) -> None:
+        self._command = command
+        self._engine = engine
+        self._reaper = reaper
+        self._deliver = deliver
+        self._merge_stderr = merge_stderr
+        self._env = env
+        self._kill_grace = kill_grace
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._lines: dict[IO[bytes], tuple[str, LineBuffer]] = {}
+        self._watches: dict[IO[bytes], Watch] = {}
+        self._stdin: deque[bytes] = deque()
+        self._stdin_watch: Optional[Watch] = None
+        self._eof_wanted = False
+        self._done = False
+
+    def __repr__(self) -> str:
+        process = self._process
+        state = "done" if self._done else "new" if process is None else f"process {process.pid}"
+        return f"<LocalProcess {self._command!r}: {state}>"
+
+    def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: it could not be started.
+        """
+        env = {**os.environ, **self._env} if self._env else None
+        self._process = process = subprocess.Popen(  # noqa: S603 the user's own command
+            self._command,
+            shell=isinstance(self._command, str),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT if self._merge_stderr else subprocess.PIPE,
+            env=env,
+            bufsize=0,
+            # A group of its own, so that all of it can be signalled, and Ctrl-C is ours alone.
+            start_new_session=sys.platform != "win32",
+        )
+        for sname, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
+            if stream is not None:
+                os.set_blocking(stream.fileno(), False)
+                self._lines[stream] = (sname, LineBuffer())
+                self._watches[stream] = self._engine.register(
+                    stream.fileno(), READ, lambda _events, stream=stream: self._on_readable(stream)
+                )
+        if process.stdin is not None:
+            os.set_blocking(process.stdin.fileno(), False)
+        self._deliver(Started())
+        if not self._done:
+            self._write_some()
+
+    # -- output ---------------------------------------------------------------------------------------
+
+    def _on_readable(self, stream: IO[bytes]) -> None:
+        data = stream.read(_READ_SIZE)
+        if data is None:
+            return  # not readable after all
+        sname, buffer = self._lines[stream]
+        if data:
+            lines = buffer.feed(data)
+            if lines:
+                self._deliver(Output(sname, lines))
+            return
+        self._engine.unregister(self._watches.pop(stream))
+        stream.close()
+        rest = buffer.flush()
+        if rest is not None:
+            self._deliver(Output(sname, [rest]))
+        if not self._watches and not self._done:
+            self._look(_FIRST_LOOK)
+
+    def _look(self, interval: float) -> None:
+        """All output has come: wait for the process itself."""
+        if self._done or self._process is None:
+            return
+        rc = self._process.poll()
+        if rc is None:
+            longer = min(2 * interval, _LONGEST_LOOK)
+            self._engine.call_later(interval, lambda: self._look(longer))
+            return
+        self._close()
+        # subprocess says -n for signal n, a shell 128 + n.
+        self._deliver(Exited(rc if rc >= 0 else 128 - rc))
+
+    # -- standard input ---------------------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Send bytes to the process's standard input, as soon and as fast as it takes them."""
+        if not self._eof_wanted and not self._done:
+            self._stdin.append(data)
+            self._write_some()
+
+    def write_eof(self) -> None:
+        """Close the process's standard input after what was written."""
+        self._eof_wanted = True
+        self._write_some()
+
+    def _write_some(self, _events: int = 0) -> None:
+        process = self._process
+        if process is None or process.stdin is None or process.stdin.closed:
+            return
+        stdin = process.stdin
+        try:
+            while self._stdin and not self._done:
+                sent = stdin.write(self._stdin[0])
+                if sent is None:  # full
+                    if self._stdin_watch is None:
+                        self._stdin_watch = self._engine.register(
+                            stdin.fileno(), WRITE, self._write_some
+                        )
+                    return
+                if sent == len(self._stdin[0]):
+                    self._stdin.popleft()
+                else:
+                    self._stdin[0] = self._stdin[0][sent:]
+                self._deliver(Written(sent))
+        except BrokenPipeError:
+            # Nobody reads it any more.
+            self._stdin.clear()
+            self._eof_wanted = True
+        if self._stdin_watch is not None:
+            self._engine.unregister(self._stdin_watch)
+            self._stdin_watch = None
+        if self._eof_wanted and not stdin.closed:
+            stdin.close()
+
+    # -- the end ----------------------------------------------------------------------------------------
+
+    def abort(self) -> None:
+        """End the process, and deliver nothing any more.
+
+        Its whole group gets TERM, and KILL after the grace period if the process is still there.
+        """
+        process = self._process
+        if self._done:
+            return
+        self._close()
+        if process is not None and process.poll() is None and self._kill_grace is not None:
+            _signal_group(process, signal.SIGTERM)
+            _reap(process, self._reaper, self._kill_grace)
+
+    def _close(self) -> None:
+        self._done = True
+        for stream, watch in self._watches.items():
+            self._engine.unregister(watch)
+            stream.close()
+        self._watches.clear()
+        if self._stdin_watch is not None:
+            self._engine.unregister(self._stdin_watch)
+            self._stdin_watch = None
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a process and its descendants, as far as they stayed in its group."""
+    with suppress(ProcessLookupError, PermissionError):
+        if sys.platform == "win32":
+            process.terminate()
+        else:
+            os.killpg(process.pid, number)
+
+
+def _reap(process: subprocess.Popen[bytes], reaper: Reaper, grace: float) -> None:
+    """Wait for a process that got TERM, look at growing intervals, and kill it in the end."""
+    waited = 0.0
+    interval = _FIRST_LOOK
+
+    def look() -> None:
+        nonlocal waited, interval
+        if process.poll() is not None:
+            return
+        if waited >= grace:
+            if sys.platform != "win32":
+                _signal_group(process, signal.SIGKILL)
+            process.wait()
+            return
+        waited += interval
+        interval = min(2 * interval, _LONGEST_LOOK)
+        reaper.call_later(interval, look)
+
+    look()
