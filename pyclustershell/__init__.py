@@ -42,9 +42,25 @@ _HOMES = {
     "task_self": "task",
 }
 
-__all__ = [  # noqa: PLE0604 the names are strings, of the table above
+__all__ = [
+    "AlreadyRunningError",
+    "EventHandler",
+    "MsgTree",
+    "NodeSet",
+    "RangeSet",
+    "RangeSetND",
+    "SSHOptions",
+    "Task",
+    "TaskError",
+    "TaskMsgTreeError",
+    "TimeoutError",
+    "WorkerPopen",
+    "WorkerSsh",
     "__version__",
-    *_HOMES,
+    "expand",
+    "fold",
+    "grouplist",
+    "task_self",
 ]
 
 

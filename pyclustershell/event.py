@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+from functools import cache
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
-    from .engine.port import EnginePort
     from .engine.timer import EngineTimer
     from .worker.worker import Worker
 
@@ -74,17 +73,17 @@ class EventHandler:
             timedout: whether any node timed out; see ``worker.iter_keys_timeout()``.
         """
 
-    def ev_port_start(self, port: EnginePort) -> None:
+    def ev_port_start(self, port: Any) -> None:
         """A port is ready for messages."""
 
-    def ev_msg(self, port: EnginePort, msg: Any) -> None:
+    def ev_msg(self, port: Any, msg: Any) -> None:
         """A message was sent to a port, from any thread."""
 
     def ev_timer(self, timer: EngineTimer) -> None:
         """A timer fires."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def _positional(function: Callable[..., Any]) -> int:
     """How many positional arguments a plain function takes; a large number for ``*args``."""
     kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
@@ -122,7 +121,17 @@ class Dispatcher:
         reads: whether the handler wants lines at all; where it does not, none is dispatched.
     """
 
-    __slots__ = ("_close", "_error", "_hup", "_pickup", "_read", "_start", "_timeout", "_written", "reads")
+    __slots__ = (
+        "_close",
+        "_error",
+        "_hup",
+        "_pickup",
+        "_read",
+        "_start",
+        "_timeout",
+        "_written",
+        "reads",
+    )
 
     def __init__(self, handler: Any) -> None:
         def event(name: str) -> Optional[Callable[..., Any]]:

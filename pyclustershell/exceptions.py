@@ -15,7 +15,7 @@ class PyClusterShellError(Exception):
     """Root of this package's exceptions."""
 
 
-# -- tasks, workers and the engine -----------------------------------------------------------------
+# -- tasks, workers and the engine --
 
 
 class TaskError(PyClusterShellError):
@@ -50,7 +50,7 @@ class EngineCapacityError(EngineError):
     """The operating system does not allow as many open files as the fanout needs."""
 
 
-# -- node sets and range sets ----------------------------------------------------------------------
+# -- node sets and range sets --
 
 
 class NodeSetException(PyClusterShellError):
@@ -109,7 +109,7 @@ class RangeSetPaddingError(RangeSetParseError):
     """The zero padding of a range is inconsistent."""
 
 
-# -- configuration ---------------------------------------------------------------------------------
+# -- configuration --
 
 
 class ConfigurationError(PyClusterShellError, ValueError):
@@ -138,7 +138,7 @@ class ConfigurationError(PyClusterShellError, ValueError):
         )
 
 
-# -- what can go wrong on one node -----------------------------------------------------------------
+# -- what can go wrong on one node --
 
 
 class NodeError(PyClusterShellError):

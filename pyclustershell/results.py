@@ -32,16 +32,16 @@ class Results:
     """
 
     def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything: a new run begins."""
         self._trees: dict[str, MsgTree] = {}
         self._retcodes: dict[Source, int] = {}
         self._timeouts: dict[Source, None] = {}
         self._failures: dict[Source, NodeError] = {}
         self._by_key: dict[Any, dict[Source, None]] = {}
         self._max_retcode: Optional[int] = None
-
-    def clear(self) -> None:
-        """Forget everything: a new run begins."""
-        self.__init__()  # type: ignore[misc]
 
     # -- filling --
 

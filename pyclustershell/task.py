@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import warnings
 import weakref
 from collections.abc import Collection, Iterator
 from types import TracebackType
@@ -105,7 +106,6 @@ class Task:
         self._engine = Engine()
         self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
         self._ssh: Optional[_SSHContext] = None
-        _tasks_to_close.add(self)
 
     def __repr__(self) -> str:
         pool = self._ssh.pool if self._ssh is not None else "no connections"
@@ -122,7 +122,7 @@ class Task:
     ) -> None:
         self.close()
 
-    # -- settings -------------------------------------------------------------------------------------
+    # -- settings --
 
     def info(self, info_key: str, def_val: Any = None) -> Any:
         """The value of an info key, or ``def_val`` where there is no such key."""
@@ -141,6 +141,10 @@ class Task:
             from .transport.options import SSHOptions
 
             SSHOptions.parse_command_line(value)
+        if info_key in ("ssh_path", "scp_path") and value:
+            warnings.warn(
+                f"{info_key} is ignored: no ssh program is started", UserWarning, stacklevel=2
+            )
         self._info[info_key] = value
         self._info_set.add(info_key)
         if self._ssh is not None:
@@ -195,7 +199,7 @@ class Task:
         """
         return self._connections.settings(self, node, ssh)
 
-    # -- running ----------------------------------------------------------------------------------------
+    # -- running --
 
     def shell(
         self,
@@ -239,7 +243,9 @@ class Task:
         worker: Any
         if nodes is not None and len(node_set := NodeSet(nodes)):
             if key is not None:
-                raise ValueError("key is for local commands: the results of nodes go by their names")
+                raise ValueError(
+                    "key is for local commands: the results of nodes go by their names"
+                )
             if not remote:
                 raise ValueError("remote=False is not supported yet: leave nodes out")
             options = {} if ssh is None else {"ssh": ssh}
@@ -403,12 +409,13 @@ class Task:
             self._ssh = None
         self._engine.close()
 
-    # -- connections ------------------------------------------------------------------------------------
+    # -- connections --
 
     @property
     def _connections(self) -> _SSHContext:
         if self._ssh is None:
             self._ssh = _SSHContext(self._engine)
+            _close_at_exit(self)
             self._apply_limits()
         return self._ssh
 
@@ -422,7 +429,12 @@ class Task:
         """Who sees to what comes after the end of a run."""
         return _reaper()
 
-    # -- results ----------------------------------------------------------------------------------------
+    # -- results --
+
+    def debug(self, line: str) -> None:
+        """Hand a line to ``print_debug``, where the info key ``debug`` is set."""
+        if self._info["debug"]:
+            self._info["print_debug"](self, line)
 
     def keeps(self, sname: str) -> bool:
         """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like)."""
@@ -613,11 +625,12 @@ _INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
 }
 
 
-# -- one task per thread ----------------------------------------------------------------------------
+# -- one task per thread --
 
 _threads_tasks: weakref.WeakKeyDictionary[threading.Thread, Task] = weakref.WeakKeyDictionary()
 _tasks_to_close: weakref.WeakSet[Task] = weakref.WeakSet()
 _tasks_lock = threading.Lock()
+_exit_is_watched = False
 _the_reaper: Optional[Reaper] = None
 
 
@@ -647,8 +660,21 @@ def _reaper() -> Reaper:
     return _the_reaper
 
 
-@atexit.register
+def _close_at_exit(task: Task) -> None:
+    """Have a task closed at the end of the process: garbage collection closes no transport.
+
+    https://github.com/paramiko/paramiko/issues/949
+    """
+    global _exit_is_watched  # noqa: PLW0603 once per process
+    with _tasks_lock:
+        _tasks_to_close.add(task)
+        if not _exit_is_watched:
+            # Not at import: what is registered later runs earlier, and paramiko's own handler
+            # drops every transport at once, commands that are being killed or not.
+            atexit.register(_close_tasks)
+            _exit_is_watched = True
+
+
 def _close_tasks() -> None:
-    """Close connections in order: garbage collection closes no transport (paramiko#949)."""
     for task in list(_tasks_to_close):
         task.close()

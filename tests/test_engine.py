@@ -94,7 +94,7 @@ class Client(EngineClient):
             self.engine.finished(self)
 
 
-# -- clients and the fanout -----------------------------------------------------------------------
+# -- clients and the fanout --
 
 
 def test_clients_start_in_order_and_within_the_fanout(engine: Engine) -> None:
@@ -196,7 +196,7 @@ def test_run_inside_run_is_refused(engine: Engine) -> None:
     assert len(errors) == 1
 
 
-# -- descriptors ------------------------------------------------------------------------------------
+# -- descriptors --
 
 
 def test_a_descriptor_unregistered_by_an_earlier_callback_is_not_called(engine: Engine) -> None:
@@ -233,7 +233,7 @@ def test_a_task_that_never_ran_holds_no_descriptor() -> None:
     assert not engine._mailbox.is_open
 
 
-# -- the mailbox ------------------------------------------------------------------------------------
+# -- the mailbox --
 
 
 def test_calls_of_other_threads_are_made_on_the_engines_thread(engine: Engine) -> None:
@@ -245,7 +245,9 @@ def test_calls_of_other_threads_are_made_on_the_engines_thread(engine: Engine) -
         client.end()
 
     engine.add(client)
-    engine.call_later(0.0, lambda: threading.Thread(target=engine.post, args=(from_outside,)).start())
+    engine.call_later(
+        0.0, lambda: threading.Thread(target=engine.post, args=(from_outside,)).start()
+    )
     engine.run(timeout=2000)
     assert threads == [threading.current_thread()]
 
@@ -312,7 +314,7 @@ def selectors_ready(mailbox: Mailbox) -> bool:
         return bool(selector.select(0))
 
 
-# -- timers -----------------------------------------------------------------------------------------
+# -- timers --
 
 
 class Ticks(EventHandler):

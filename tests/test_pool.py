@@ -106,7 +106,7 @@ class Lab:
         self.engine._mailbox.drain()
 
 
-# -- the decision -----------------------------------------------------------------------------------
+# -- the decision --
 
 
 def idle(*names: str) -> list[Any]:
@@ -142,7 +142,7 @@ def test_case_4_everything_is_in_use() -> None:
     assert choose("c", [], 2, 2, {}) == Wait()
 
 
-# -- the pool ---------------------------------------------------------------------------------------
+# -- the pool --
 
 
 def test_a_connection_given_back_serves_the_next_command_of_its_endpoint() -> None:

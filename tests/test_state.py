@@ -25,9 +25,7 @@ MACHINES: list[tuple[Any, type[Enum], Enum]] = [
 
 
 @pytest.mark.parametrize(("table", "states", "end"), MACHINES)
-def test_every_state_can_be_reached_and_can_end(
-    table: Any, states: type[Enum], end: Enum
-) -> None:
+def test_every_state_can_be_reached_and_can_end(table: Any, states: type[Enum], end: Enum) -> None:
     first = next(iter(states))
     reached = {first}
     for _ in states:

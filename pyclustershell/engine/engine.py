@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import selectors
 import time
 from collections import deque
@@ -11,6 +12,8 @@ from ..exceptions import AlreadyRunningError, TimeoutError
 from .client import EngineClient
 from .port import Mailbox
 from .timer import Clock, Timer, TimerQueue
+
+logger = logging.getLogger("pyclustershell.engine")
 
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
@@ -76,7 +79,7 @@ class Engine:
             f"fanout {self.fanout}, {len(self._watches)} descriptors, {len(self.timers)} timers>"
         )
 
-    # -- what clients ask for -----------------------------------------------------------------
+    # -- what clients ask for --
 
     def post(self, callback: Callable[..., Any], *args: Any) -> None:
         """Have ``callback(*args)`` called on the engine's thread. May be called from any thread.
@@ -139,7 +142,7 @@ class Engine:
                 old.cancel()
             self._started[client] = self.call_later(client.timeout, client.on_timeout)
 
-    # -- the loop -------------------------------------------------------------------------------
+    # -- the loop --
 
     def run(self, timeout: Optional[float] = None) -> None:
         """Run until no client and no timer is left that is not autoclose.
@@ -159,14 +162,15 @@ class Engine:
         self.running = True
         try:
             self._loop(None if timeout is None else self.clock() + timeout)
-        except TimeoutError:
-            self.clear(timed_out=True)
-            raise
-        except BaseException:
+            # What is left is autoclose.
             self.clear()
+        except BaseException as error:
+            try:
+                self.clear(timed_out=isinstance(error, TimeoutError))
+            except Exception:
+                # Handlers are told of the end, and may well fail again: the first error counts.
+                logger.debug("while a run was ended by %r", error, exc_info=True)
             raise
-        else:
-            self.clear()
         finally:
             self.running = False
 
@@ -226,19 +230,24 @@ class Engine:
 
         Args:
             timed_out: whether this is because the run's time ran out.
-        """
-        try:
-            while self._started or self._waiting:
-                client = next(iter(self._started), None) or self._waiting[0]
-                try:
-                    client.abort(timed_out)
-                finally:
-                    # A client whose abort raised is not asked again.
-                    self.finished(client)
-        finally:
-            self.timers.clear()
 
-    # -- descriptors ----------------------------------------------------------------------------
+        Raises:
+            Exception: the first one that a client raised, after all of them have been aborted.
+        """
+        first: Optional[BaseException] = None
+        while self._started or self._waiting:
+            client = next(iter(self._started), None) or self._waiting[0]
+            try:
+                client.abort(timed_out)
+            except BaseException as error:
+                first = first or error
+            # In any case: a client whose abort raised is not asked again.
+            self.finished(client)
+        self.timers.clear()
+        if first is not None:
+            raise first
+
+    # -- descriptors --
 
     def _open(self) -> selectors.BaseSelector:
         """The selector, made and connected to the mailbox at first use.

@@ -112,28 +112,35 @@ class RemoteCommand:
     def __repr__(self) -> str:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
 
+    @property
+    def done(self) -> bool:
+        """Whether the command has ended, one way or the other. Any callback may have ended it."""
+        return self.state is CommandState.DONE
+
     def _move(self, event: CommandEvent) -> CommandState:
         """Take an event; returns the state that it found."""
         before = self.state
         self.state = move(COMMAND_MOVES, before, event)
         return before
 
-    # -- getting a connection and a channel ---------------------------------------------------------
+    # -- getting a connection and a channel --
 
     def start(self) -> None:
         """Ask for a connection."""
         self._pool.lease(self)
 
     def on_leased(self, connection: Connection, reused: bool) -> None:
-        """The connection is there: ask for a channel. On the transport's thread, or the engine's."""
-        if self.state is CommandState.DONE:
+        """Ask for a channel. On the transport's thread, or on the engine's for a reused one."""
+        if self.done:
             self._pool.release(connection)
             return
         self._connection = connection
         self._reused = reused
         if reused:
             # A peer that vanished without a word is found out here, before the command starts.
-            self._engine.call_later(self.settings.connect_timeout, lambda: self._on_silence(connection))
+            self._engine.call_later(
+                self.settings.connect_timeout, lambda: self._on_silence(connection)
+            )
         connection.transport.open_exec_channel(self._on_opened)
 
     def _on_opened(
@@ -143,7 +150,7 @@ class RemoteCommand:
         if channel is None:
             self._engine.post(self._on_refused, refusal)
             return
-        if self.state is CommandState.DONE:
+        if self.done:
             channel.close()
             return
         channel.settimeout(0.0)
@@ -179,7 +186,7 @@ class RemoteCommand:
     def _on_answer(self) -> None:
         """The server has answered the request for the command."""
         channel = self._channel
-        if self.state is CommandState.DONE or channel is None:
+        if self.done or channel is None:
             return
         if not channel.was_granted:
             connection = self._connection
@@ -192,12 +199,12 @@ class RemoteCommand:
         self._move(CommandEvent.STARTED)
         self._watch = self._engine.register(channel, READ, self._on_readable)
         self._deliver(Started())
-        if self.state is not CommandState.DONE:
+        if not self.done:
             self._write_some()
             # What came before the descriptor was made.
             self._on_status()
 
-    # -- output -------------------------------------------------------------------------------------
+    # -- output --
 
     def _on_readable(self, _events: int = 0) -> None:
         channel = self._channel
@@ -209,7 +216,7 @@ class RemoteCommand:
             # Others first. The descriptor may not tell of the rest (see _drain): come back.
             self._engine.post(self._on_readable)
             return
-        if self.state is CommandState.DONE or not eof:
+        if self.done or not eof:
             return
         # The descriptor stays readable for ever: the exit status is told through _post_status.
         self._stop_reading()
@@ -226,12 +233,12 @@ class RemoteCommand:
         data. So both are read until a whole pass over them finds nothing.
         """
         share = _FAIR_SHARE
-        while self.state is not CommandState.DONE:
+        while not self.done:
             out = read_available(channel, stderr=False)
             if out:
                 self._deliver_lines("stdout", self._stdout.feed(out))
             err = b""
-            if not self._merge_stderr and self.state is not CommandState.DONE:
+            if not self._merge_stderr and not self.done:
                 err = read_available(channel, stderr=True)
                 if err:
                     self._deliver_lines("stderr", self._stderr.feed(err))
@@ -249,7 +256,7 @@ class RemoteCommand:
     def _flush_lines(self) -> None:
         for sname, buffer in (("stdout", self._stdout), ("stderr", self._stderr)):
             rest = buffer.flush()
-            if rest is not None and self.state is not CommandState.DONE:
+            if rest is not None and not self.done:
                 self._deliver(Output(sname, [rest]))
 
     def _stop_reading(self) -> None:
@@ -257,11 +264,11 @@ class RemoteCommand:
             self._engine.unregister(self._watch)
             self._watch = None
 
-    # -- standard input -------------------------------------------------------------------------------
+    # -- standard input --
 
     def write(self, data: bytes) -> None:
         """Send bytes to the command's standard input, as soon and as fast as it takes them."""
-        if not self._eof_wanted and self.state is not CommandState.DONE:
+        if not self._eof_wanted and not self.done:
             self._stdin.append(data)
             self._write_some()
 
@@ -294,7 +301,7 @@ class RemoteCommand:
                 self._eof_sent = True
                 channel.shutdown_write()
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -- the end --
 
     def _post_status(self) -> None:
         # On the transport's thread, perhaps with the channel's lock held: wake the engine up once.
@@ -308,7 +315,10 @@ class RemoteCommand:
         channel = self._channel
         if channel is None or self.state in (CommandState.OPENING, CommandState.DONE):
             return
-        if channel.has_exit_status and self._move(CommandEvent.EXITED) is CommandState.AWAITING_EXIT:
+        if (
+            channel.has_exit_status
+            and self._move(CommandEvent.EXITED) is CommandState.AWAITING_EXIT
+        ):
             self._finish()
         elif channel.closed:
             # Closed without EOF (or without exit status): what is in the buffers is all there is.
@@ -325,9 +335,7 @@ class RemoteCommand:
             self._finish()
             return
         self._give_back()
-        self._fail(
-            SessionError(self.settings.node, "The command ended without an exit status")
-        )
+        self._fail(SessionError(self.settings.node, "The command ended without an exit status"))
 
     def _drain_all(self, channel: ExecChannel) -> None:
         while not self._drain(channel):
@@ -340,11 +348,8 @@ class RemoteCommand:
         if channel is None:
             raise RuntimeError(f"{self!r} cannot finish without a channel")
         signal = channel.exit_signal
-        if signal is None:
-            rc = channel.exit_status
-        else:
-            # sig@host names are a server's own: no number is known for them.
-            rc = 128 + SIGNAL_NUMBERS.get(signal, 0)
+        # A server may have signals of its own ("sig@host"): no number is known for them.
+        rc = channel.exit_status if signal is None else 128 + SIGNAL_NUMBERS.get(signal, 0)
         self._give_back()
         self._deliver(Exited(rc))
 
@@ -353,7 +358,7 @@ class RemoteCommand:
 
     def on_lost(self, error: NodeError) -> None:
         """The connection could not be made, or it is gone. On the engine's thread."""
-        if self.state is CommandState.DONE:
+        if self.done:
             return
         if self.state is CommandState.OPENING and self._reused and not self._requested:
             # It had died in the pool: the command cannot have started. Nobody need know.
@@ -364,7 +369,7 @@ class RemoteCommand:
         channel = self._channel
         if channel is not None and self.state is not CommandState.OPENING:
             self._drain_all(channel)
-            if self.state is CommandState.DONE:
+            if self.done:
                 return
             if channel.has_exit_status:
                 # All that was still to come is the connection's own end.

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any, Callable, Optional, Protocol
 
-from paramiko import IncompatiblePeer
+from paramiko.ssh_exception import IncompatiblePeer
 
 from ..engine.engine import WRITE, Engine, Watch
 from ..exceptions import (
@@ -24,7 +24,7 @@ from .dialer import Address, Dialer, Resolver
 from .hostkeys import HostKeyChecker
 from .options import ConnectionSettings
 from .packet_socket import PacketSocket
-from .paramiko_hooks import ClientAuthHandler, ClientTransport
+from .paramiko_hooks import ClientTransport
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 
 logger = logging.getLogger("pyclustershell.connection")
@@ -121,7 +121,7 @@ class Connection:
         self.state = move(CONNECTION_MOVES, before, event)
         return before
 
-    # -- leases -----------------------------------------------------------------------------------
+    # -- leases --
 
     def lease(self, lessee: Lessee) -> bool:
         """Give the idle connection to a lessee; False if it has ended meanwhile."""
@@ -140,7 +140,7 @@ class Connection:
             self.idle_since = self._engine.clock()
             return self.state is ConnectionState.READY
 
-    # -- dialing, on the engine's thread -----------------------------------------------------------
+    # -- dialing, on the engine's thread --
 
     def dial(self, lessee: Lessee) -> None:
         """Begin to connect for a lessee, who is told how it ends."""
@@ -172,14 +172,20 @@ class Connection:
     def _connect(self, addresses: list[Address]) -> None:
         if self.state is ConnectionState.DIALING:
             self._dialer = Dialer(
-                self._engine, addresses, self.settings.bind_address, self._on_dialed
+                self._engine,
+                addresses,
+                self.settings.bind_address,
+                self.settings.tcp_keepalive,
+                self._on_dialed,
             )
             self._dialer.start()
 
     def _on_dialed(self, sock: Optional[socket.socket], error: Optional[OSError]) -> None:
         self._dialer = None
         if sock is None:
-            self._fail_connect(error.strerror or str(error) if error else "no address to connect to")
+            self._fail_connect(
+                error.strerror or str(error) if error else "no address to connect to"
+            )
             return
         with self._lock:
             if self._move(ConnectionEvent.CONNECTED) is ConnectionState.CLOSED:
@@ -252,7 +258,7 @@ class Connection:
             self._flush_socket.close()
             self._flush_socket = None
 
-    # -- handshake and authentication, on the transport's thread -----------------------------------
+    # -- handshake and authentication, on the transport's thread --
 
     def _on_keyed(self) -> None:
         transport = self.transport
@@ -293,8 +299,7 @@ class Connection:
         if transport.is_authenticated():
             self._on_authenticated()
         elif transport.is_active():
-            handler: ClientAuthHandler = transport.auth_handler
-            self._authenticate(handler.allowed, handler.partial)
+            self._authenticate(transport.auth_answer.allowed, transport.auth_answer.partial)
         # Otherwise the connection has ended: _on_transport_ended follows.
 
     def _on_authenticated(self) -> None:
@@ -316,7 +321,7 @@ class Connection:
         if lessee is not None:
             lessee.on_leased(self, reused=False)
 
-    # -- the end -----------------------------------------------------------------------------------
+    # -- the end --
 
     def _on_transport_ended(self) -> None:
         """The transport's thread is about to end: by us, by the peer or by an error."""
@@ -337,11 +342,12 @@ class Connection:
             return ConnectionLostError(
                 settings.node,
                 "Connection lost" + (f": {said}" if said else ""),
-                said and f"Received disconnect from {where}: {said}"
+                (said and f"Received disconnect from {where}: {said}")
                 or f"Connection to {settings.hostname} closed by remote host.",
             )
         if state is ConnectionState.AUTHENTICATING:
-            cause = said or "Connection closed during authentication"
+            ended = error is None or isinstance(error, (EOFError, OSError))
+            cause = said or ("Connection closed during authentication" if ended else str(error))
             return AuthenticationError(
                 settings.node, cause, f"{settings.user}@{settings.hostname}: {cause}"
             )
@@ -408,5 +414,9 @@ class Connection:
     def join(self) -> None:
         """Wait until the closed connection's thread has ended, for 2 seconds at the most."""
         transport = self._transport
-        if transport is not None and transport.is_alive() and transport is not threading.current_thread():
+        if (
+            transport is not None
+            and transport.is_alive()
+            and transport is not threading.current_thread()
+        ):
             transport.join(_JOIN_TIMEOUT)

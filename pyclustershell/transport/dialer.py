@@ -61,7 +61,7 @@ class Resolver:
                 one of the resolver's threads for a name.
         """
         numeric: list[Address] = []
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             numeric = self._look_up(host, port, family, socket.AI_NUMERICHOST)
         if numeric:
             then(numeric, None)
@@ -72,8 +72,8 @@ class Resolver:
                 addresses = self._look_up(host, port, family)
             except OSError as error:
                 then([], error)
-            except UnicodeError as error:
-                # A label that is empty or too long for IDNA: no such name can exist.
+            except ValueError as error:
+                # A NUL, or a label that is empty or too long for IDNA: no such name can exist.
                 then([], socket.gaierror(socket.EAI_NONAME, str(error)))
             else:
                 then(addresses, None)
@@ -121,6 +121,7 @@ class Dialer:
         engine: the engine to wait with.
         addresses: the host's addresses; at least one.
         bind_address: a local address to connect from, or None.
+        keepalive: whether the system shall probe an idle connection's peer (SO_KEEPALIVE).
         then: called once, with a connected non-blocking socket or with the error of the last
             address that failed.
     """
@@ -130,11 +131,13 @@ class Dialer:
         engine: Engine,
         addresses: list[Address],
         bind_address: Optional[str],
+        keepalive: bool,
         then: Callable[[Optional[socket.socket], Optional[OSError]], Any],
     ) -> None:
         self._engine = engine
         self._left = deque(interleave(addresses))
         self._bind_address = bind_address
+        self._keepalive = keepalive
         self._then = then
         self._attempts: dict[socket.socket, Watch] = {}
         self._timer: Optional[Timer] = None
@@ -169,7 +172,7 @@ class Dialer:
             sock.setblocking(False)
             # Without it, each command of a warm transport waits 40 ms for a delayed ACK.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, self._keepalive)
             if self._bind_address is not None:
                 sock.bind((self._bind_address, 0))
             code = sock.connect_ex(address.sockaddr)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
@@ -32,16 +33,15 @@ logger = logging.getLogger("pyclustershell.transport")
 Opened = Callable[[Optional["ExecChannel"], Optional[paramiko.ChannelException]], Any]
 
 
-class Then:
+class Then(threading.Event):
     """Stands in for a threading.Event: ``set()`` goes straight on to the next step.
 
     paramiko sets an event when an answer has come, for a thread that waits for it. Nobody waits
     here: the step is made on the thread that sets the event, the transport's own.
     """
 
-    __slots__ = ("_step",)
-
     def __init__(self, step: Callable[[], Any]) -> None:
+        # Not super().__init__(): there is no state, and so no lock to make.
         self._step = step
 
     def set(self) -> None:
@@ -59,7 +59,7 @@ class Then:
 class QuietPacketizer(Packetizer):
     """A packetizer without a thread for its handshake timer: the engine has one timer for all.
 
-    paramiko starts a threading.Timer, that is a thread, per connection (Packetizer.start_handshake).
+    Packetizer.start_handshake starts a threading.Timer, that is a thread, per connection.
     """
 
     def start_handshake(self, timeout: float) -> None:
@@ -109,6 +109,9 @@ class ClientTransport(paramiko.Transport):
     _preferred_kex = _strong(paramiko.Transport._preferred_kex)
     _preferred_keys = _strong(paramiko.Transport._preferred_keys)
     _preferred_pubkeys = _strong(paramiko.Transport._preferred_pubkeys)
+
+    #: The last attempt to authenticate, and what the server said to it.
+    auth_answer: ClientAuthHandler
 
     def __init__(self, sock: PacketSocket, on_ended: Callable[[], Any]) -> None:
         self._on_ended = on_ended
@@ -179,7 +182,7 @@ class ClientTransport(paramiko.Transport):
             self.completion_event = None
             then()
 
-        self.start_client(event=Then(once))  # type: ignore[arg-type]
+        self.start_client(event=Then(once))
 
     # -- sending --
 
@@ -195,7 +198,7 @@ class ClientTransport(paramiko.Transport):
             self._send_message(data)
 
     def _parse_newkeys(self, m: Message) -> None:
-        super()._parse_newkeys(m)  # type: ignore[misc]
+        super()._parse_newkeys(m)
         if self._deferred:
             with self.clear_to_send_lock:
                 for data in self._deferred:
@@ -237,7 +240,7 @@ class ClientTransport(paramiko.Transport):
     def _parse_channel_open_success(self, m: Message) -> None:
         chanid = m.get_int()
         m.rewind()
-        super()._parse_channel_open_success(m)  # type: ignore[misc]
+        super()._parse_channel_open_success(m)
         # Only now: paramiko sets its event with the transport's lock held.
         channel, then = self._openings.pop(chanid, (None, None))
         if then is not None:
@@ -245,10 +248,10 @@ class ClientTransport(paramiko.Transport):
 
     def _parse_channel_open_failure(self, m: Message) -> None:
         chanid = m.get_int()
-        channel, then = self._openings.pop(chanid, (None, None))
+        _channel, then = self._openings.pop(chanid, (None, None))
         if then is None:
             m.rewind()
-            super()._parse_channel_open_failure(m)  # type: ignore[misc]
+            super()._parse_channel_open_failure(m)
             return
         code = m.get_int()
         self._unlink_channel(chanid)
@@ -265,8 +268,8 @@ class ClientTransport(paramiko.Transport):
         Returns:
             The handler, of which one ``auth_*`` method has to be called.
         """
-        self.auth_handler = handler = ClientAuthHandler(self, Then(then))
-        return handler
+        self.auth_handler = self.auth_answer = ClientAuthHandler(self, Then(then))
+        return self.auth_answer
 
 
 class ClientAuthHandler(AuthHandler):
@@ -290,7 +293,7 @@ class ClientAuthHandler(AuthHandler):
         self.allowed = tuple(m.get_list())
         self.partial = m.get_boolean()
         m.rewind()
-        super()._parse_userauth_failure(m)  # type: ignore[misc]
+        super()._parse_userauth_failure(m)
 
 
 class ExecChannel(paramiko.Channel):
@@ -316,7 +319,7 @@ class ExecChannel(paramiko.Channel):
             on_window: called there when the server grants more room for standard input, of which
                 the descriptor does not tell either (paramiko#695).
         """
-        self.status_event = Then(on_status)  # type: ignore[assignment]
+        self.status_event = Then(on_status)
         self._on_window = on_window
 
     @property
@@ -335,13 +338,13 @@ class ExecChannel(paramiko.Channel):
 
         def once() -> None:
             # paramiko sets the event again when the channel closes.
-            self.event = Then(lambda: None)  # type: ignore[assignment]
+            self.event = Then(lambda: None)
             then()
 
         m = self._request("exec", want_reply=True)
         m.add_string(command)
         self.event_ready = False
-        self.event = Then(once)  # type: ignore[assignment]
+        self.event = Then(once)
         self.transport._send_user_message(m)
 
     @property
@@ -416,7 +419,7 @@ def read_available(channel: ExecChannel, stderr: bool) -> bytes:
     return channel.recv(1 << 22) if channel.recv_ready() else b""
 
 
-def write_available(channel: ExecChannel, data: memoryview) -> int:
+def write_available(channel: ExecChannel, data: bytes) -> int:
     """Send what the server's window has room for; returns how many bytes. Never blocks."""
     try:
         return channel.send(data)

@@ -132,7 +132,7 @@ class TransportPool:
         found = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
         return f"<TransportPool of {self.limit}: {found or 'empty'}; {len(self._waiting)} wait>"
 
-    # -- leases, on the engine's thread ------------------------------------------------------------
+    # -- leases, on the engine's thread --
 
     def lease(self, lessee: Lessee) -> None:
         """Give a command its connection: now, or when there is one.
@@ -199,7 +199,7 @@ class TransportPool:
         idle = own if own else self._recent if len(self._open) >= self.limit else ()
         return decide(wanted, idle, len(self._open), self.limit, self._waited_for)
 
-    # -- the way back ------------------------------------------------------------------------------
+    # -- the way back --
 
     def release(self, connection: Connection) -> None:
         """A command is done with its connection. On any thread."""
@@ -237,7 +237,7 @@ class TransportPool:
         self._open.discard(connection)
         connection.close()
 
-    # -- commands that are being killed --------------------------------------------------------------
+    # -- commands that are being killed --
 
     def begin_ending(self, ending: Ending) -> None:
         """A command is being killed: its connection stays in use until it is gone."""
@@ -253,7 +253,7 @@ class TransportPool:
             self._ended.notify_all()
             return True
 
-    # -- the end of idle connections ---------------------------------------------------------------
+    # -- the end of idle connections --
 
     def _watch_expiry(self) -> None:
         """While the engine runs, its timer closes what is idle too long."""

@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import IO, Any, Callable, Optional, Union
 
 from ..engine.engine import READ, WRITE, Engine, Watch
@@ -91,7 +92,7 @@ class LocalProcess:
                 os.set_blocking(stream.fileno(), False)
                 self._lines[stream] = (sname, LineBuffer())
                 self._watches[stream] = self._engine.register(
-                    stream.fileno(), READ, lambda _events, stream=stream: self._on_readable(stream)
+                    stream.fileno(), READ, partial(self._on_readable, stream)
                 )
         if process.stdin is not None:
             os.set_blocking(process.stdin.fileno(), False)
@@ -99,9 +100,9 @@ class LocalProcess:
         if not self._done:
             self._write_some()
 
-    # -- output ---------------------------------------------------------------------------------------
+    # -- output --
 
-    def _on_readable(self, stream: IO[bytes]) -> None:
+    def _on_readable(self, stream: IO[bytes], _events: int) -> None:
         data = stream.read(_READ_SIZE)
         if data is None:
             return  # not readable after all
@@ -132,7 +133,7 @@ class LocalProcess:
         # subprocess says -n for signal n, a shell 128 + n.
         self._deliver(Exited(rc if rc >= 0 else 128 - rc))
 
-    # -- standard input ---------------------------------------------------------------------------------
+    # -- standard input --
 
     def write(self, data: bytes) -> None:
         """Send bytes to the process's standard input, as soon and as fast as it takes them."""
@@ -174,7 +175,7 @@ class LocalProcess:
         if self._eof_wanted and not stdin.closed:
             stdin.close()
 
-    # -- the end ----------------------------------------------------------------------------------------
+    # -- the end --
 
     def abort(self) -> None:
         """End the process, and deliver nothing any more.

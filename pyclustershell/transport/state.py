@@ -132,7 +132,7 @@ def move(table: Mapping[tuple[StateT, EventT], StateT], state: StateT, event: Ev
         ) from None
 
 
-# -- records: what a command tells its worker ---------------------------------------------------
+# -- records: what a command tells its worker --
 
 
 class Started(NamedTuple):

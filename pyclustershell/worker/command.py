@@ -26,9 +26,7 @@ class CommandClient(EngineClient):
         autoclose: whether the run may end although the command has not.
     """
 
-    def __init__(
-        self, worker: Worker, key: Any, timeout: Optional[float], autoclose: bool
-    ) -> None:
+    def __init__(self, worker: Worker, key: Any, timeout: Optional[float], autoclose: bool) -> None:
         self.timeout = timeout
         self.autoclose = autoclose
         self._worker = worker
@@ -190,5 +188,6 @@ class CommandWorker(Worker):
 
     def abort(self) -> None:
         """End every command: TERM, then KILL after ``ssh_kill_grace`` seconds."""
+        self.aborted = True
         for client in self._clients:
             client.abort()

@@ -22,6 +22,7 @@ class PopenClient(CommandClient):
 
     def _make_command(self, engine: Engine) -> LocalProcess:
         task = self._worker.bound_task()
+        task.debug(f"POPEN: {self._worker.command}")
         return LocalProcess(
             self._worker.command,
             engine,
@@ -35,7 +36,7 @@ class PopenClient(CommandClient):
         self._start_clock()
         try:
             command.start()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise NodeError(str(self._key), f"cannot start a process: {error}") from error
 
     def _deliver(self, record: Record) -> None:

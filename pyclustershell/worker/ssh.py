@@ -26,6 +26,7 @@ class SshClient(CommandClient):
 
         task = self._worker.bound_task()
         settings = task.connection_settings(self._key, self._worker.ssh)
+        task.debug(f"SSH: {settings!r}: {self._worker.command!r}")
         return RemoteCommand(
             settings,
             self._worker.encoded_command,

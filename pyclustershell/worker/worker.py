@@ -48,6 +48,8 @@ class Worker:
         self.current_errmsg: Optional[bytes] = None
         self.current_rc: Optional[int] = 0
         self.current_sname: Optional[str] = None
+        #: Whether :meth:`abort` was called.
+        self.aborted = False
         self._open_clients = 0
 
     @property
@@ -60,7 +62,7 @@ class Worker:
         self._eh = handler
         self._events = None if handler is None else Dispatcher(handler)
 
-    # -- for the task ---------------------------------------------------------------------------------
+    # -- for the task --
 
     def bind(self, task: Task) -> list[EngineClient]:
         """Become a job of a task. Called by ``Task.schedule``.
@@ -91,7 +93,7 @@ class Worker:
             raise WorkerError(f"{self!r} has not been scheduled: see Task.schedule()")
         return self.task
 
-    # -- what the clients tell --------------------------------------------------------------------------
+    # -- what the clients tell --
 
     def deliver(self, key: Any, record: Record) -> None:
         """Take what a client tells of a node: results first, then the handler's event.
@@ -141,6 +143,9 @@ class Worker:
         for line in lines:
             self._set_current_message(sname, line)
             events.read(self, key, sname, line)
+            if self.aborted:
+                # By the handler: it has heard of the node's end, which comes after its output.
+                return
 
     def _set_current_message(self, sname: str, line: bytes) -> None:
         if sname == self.SNAME_STDERR:
@@ -170,7 +175,7 @@ class Worker:
         if self._open_clients == 0 and self.started and self._events is not None:
             self._events.close(self, self.did_timeout())
 
-    # -- for users --------------------------------------------------------------------------------------
+    # -- for users --
 
     def did_timeout(self) -> bool:
         """Whether any node of this worker timed out."""

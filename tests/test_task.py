@@ -1,0 +1,272 @@
+"""The task on its own: settings, local commands, timers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from pyclustershell import EventHandler, TaskMsgTreeError, WorkerPopen, task_self
+from pyclustershell.exceptions import ConfigurationError, TimeoutError
+from pyclustershell.task import Task
+from tests.servers.leaks import no_leaks
+
+
+@pytest.fixture
+def task() -> Iterator[Task]:
+    with no_leaks(), Task() as task:
+        yield task
+
+
+# -- one task per thread --
+
+
+def test_each_thread_has_its_own_task() -> None:
+    tasks = []
+    thread = threading.Thread(target=lambda: tasks.append(task_self()))
+    thread.start()
+    thread.join()
+    assert task_self() is task_self()
+    assert tasks[0] is not task_self()
+
+
+def test_abort_with_kill_gives_the_task_up() -> None:
+    def in_a_thread() -> None:
+        first = task_self()
+        first.abort(kill=True)
+        tasks.append((first, task_self()))
+
+    tasks: list[Any] = []
+    thread = threading.Thread(target=in_a_thread)
+    thread.start()
+    thread.join()
+    [(first, second)] = tasks
+    assert first is not second
+
+
+# -- settings --
+
+
+def test_info_and_defaults(task: Task) -> None:
+    assert task.info("fanout") == 64
+    assert task.info("connect_timeout") == 10
+    assert task.info("command_timeout") == 0
+    assert task.info("USER_key") is None
+    assert task.info("USER_key", "mine") == "mine"
+    task.set_info("USER_key", 1)
+    assert task.info("USER_key") == 1
+    assert task.default("stderr") is False
+    assert task.default("stdin") is True
+
+
+def test_options_are_checked_when_they_are_set(task: Task) -> None:
+    with pytest.raises(ConfigurationError, match="-Z"):
+        task.set_info("ssh_options", "-Z")
+    with pytest.raises(TypeError, match="did you mean 'password'"):
+        task.configure_ssh(pasword="x")
+    assert task.info("ssh_options") is None
+
+
+def test_ssh_path_is_ignored_and_says_so(task: Task) -> None:
+    with pytest.warns(UserWarning, match="no ssh program is started"):
+        task.set_info("ssh_path", "/opt/bin/ssh")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        task.set_info("ssh_path", None)
+
+
+def test_debug_lines_go_to_print_debug(task: Task) -> None:
+    lines: list[str] = []
+    task.set_info("print_debug", lambda t, line: lines.append(line))
+    task.run("true")
+    assert lines == []
+    task.set_info("debug", True)
+    task.run("true")
+    assert lines == ["POPEN: true"]
+
+
+# -- local commands --
+
+
+def test_a_local_command(task: Task) -> None:
+    worker = task.run("echo out; echo err >&2; exit 3", key="mine", stderr=True)
+    assert isinstance(worker, WorkerPopen)
+    assert worker.retcode() == 3
+    assert worker.read() == b"out"
+    assert worker.read(sname="stderr") == b"err"
+    assert task.key_buffer("mine") == b"out"
+    assert task.key_error("mine") == b"err"
+    assert task.key_retcode("mine") == 3
+    assert [(bytes(buffer), keys) for buffer, keys in task.iter_buffers()] == [(b"out", ["mine"])]
+
+
+def test_without_a_key_the_worker_is_the_key(task: Task) -> None:
+    worker = task.run("echo out")
+    assert task.key_buffer(worker) == b"out"
+
+
+def test_the_input_of_a_local_command(task: Task) -> None:
+    worker = task.shell("cat")
+    assert isinstance(worker, WorkerPopen)
+    data = b"0123456789abcde\n" * 100_000
+    worker.write(data)
+    worker.set_write_eof()
+    task.resume()
+    assert worker.read() == data.rstrip(b"\n")
+    assert task.run("cat", stdin=False).retcode() == 0  # type: ignore[union-attr]
+
+
+def test_input_that_nobody_reads(task: Task) -> None:
+    worker = task.shell("exec <&-; sleep 0.05")
+    assert isinstance(worker, WorkerPopen)
+    worker.write(b"x" * 1_000_000)
+    task.resume()
+    assert worker.retcode() == 0
+
+
+def test_a_local_command_that_outlives_its_output(task: Task) -> None:
+    worker = task.run("exec >&- 2>&-; sleep 0.2; exit 5")
+    assert isinstance(worker, WorkerPopen)
+    assert worker.retcode() == 5
+
+
+def test_a_local_command_that_a_signal_ended(task: Task) -> None:
+    worker = task.run("kill -9 $$")
+    assert isinstance(worker, WorkerPopen)
+    assert worker.retcode() == 137
+
+
+def test_a_local_command_that_takes_too_long_is_killed(task: Task) -> None:
+    worker = task.run("echo $$; sleep 60; echo after", timeout=0.3)
+    assert isinstance(worker, WorkerPopen)
+    assert worker.did_timeout()
+    assert worker.retcode() is None
+    assert list(task.iter_keys_timeout()) == [worker]
+    # no_leaks: its pipes are closed, and the thread that sees to its end has ended.
+
+
+def test_a_command_that_is_autoclose_does_not_hold_the_run(task: Task) -> None:
+    closed: list[Any] = []
+
+    class Watch(EventHandler):
+        def ev_close(self, worker: Any, timedout: bool) -> None:
+            closed.append(worker.command)
+
+    task.shell("sleep 60", autoclose=True, handler=Watch())
+    task.run("true", handler=Watch())
+    assert closed == ["true", "sleep 60"]
+
+
+def test_a_command_that_cannot_be_started(task: Task) -> None:
+    worker = task.run("echo \0")
+    assert isinstance(worker, WorkerPopen)
+    [(failure, keys)] = task.iter_failures()
+    assert keys == [worker]
+    assert "cannot start a process" in str(failure)
+    assert task.key_retcode(worker) == 255
+
+
+# -- timers and the run --
+
+
+def test_timers_and_their_handlers(task: Task) -> None:
+    fired: list[Any] = []
+
+    class Tick(EventHandler):
+        def ev_timer(self, timer: Any) -> None:
+            fired.append(timer)
+            if len(fired) == 3:
+                timer.invalidate()
+
+    timer = task.timer(0.001, Tick(), interval=0.001)
+    task.resume()
+    assert fired == [timer] * 3
+    assert not timer.is_valid()
+    with pytest.raises(ValueError, match="cannot fire in -1 seconds"):
+        task.timer(-1, Tick())
+    with pytest.raises(TypeError, match="ev_timer"):
+        task.timer(1, None)
+
+
+def test_run_without_a_command_resumes(task: Task) -> None:
+    worker = task.shell("echo here")
+    assert task.run() is None
+    assert worker.read() == b"here"
+    task.shell("sleep 60")
+    with pytest.raises(TimeoutError):
+        task.run(timeout=0.2)
+    task.shell("sleep 60")
+    with pytest.raises(TimeoutError):
+        task.run(0.2)
+    with pytest.raises(TypeError, match="nodes"):
+        task.run(nodes="node1")
+
+
+def test_a_run_with_nothing_to_do_ends_at_once(task: Task) -> None:
+    task.resume()
+    assert task.max_retcode() is None
+
+
+def test_output_that_is_not_kept(task: Task) -> None:
+    lines: list[bytes] = []
+
+    class Reader(EventHandler):
+        def ev_read(self, worker: Any, node: Any, sname: str, msg: bytes) -> None:
+            lines.append(msg)
+
+    task.set_default("stdout_msgtree", False)
+    task.run("echo out", key="mine", handler=Reader())
+    assert lines == [b"out"]
+    with pytest.raises(TaskMsgTreeError, match="stdout_msgtree"):
+        task.key_buffer("mine")
+    with pytest.raises(TaskMsgTreeError, match="stdout_msgtree"):
+        task.iter_buffers()
+
+
+def test_flushed_output_is_forgotten(task: Task) -> None:
+    one = task.shell("echo one; echo e1 >&2", key=1, stderr=True)
+    task.shell("echo two; echo e2 >&2", key=2, stderr=True)
+    task.resume()
+    one.flush_buffers()
+    assert (task.key_buffer(1), task.key_buffer(2)) == (b"", b"two")
+    task.flush_errors()
+    assert (task.key_error(1), task.key_error(2)) == (b"", b"")
+
+
+FANOUT_TOO_LARGE = """
+import resource
+from pyclustershell import EventHandler, task_self
+from pyclustershell.exceptions import EngineCapacityError
+
+class Starts(EventHandler):
+    def ev_start(self, worker):
+        raise SystemExit("started")
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))
+task = task_self()
+task.run("true")
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (67, 128)
+for _ in range(50):
+    task.shell("true", handler=Starts())
+try:
+    task.resume()
+except EngineCapacityError as error:
+    print(error)
+task.resume()
+"""
+
+
+def test_a_fanout_that_cannot_fit_says_so_before_anything_starts() -> None:
+    pytest.importorskip("resource", reason="this platform has no limit of open files")
+    # In a process of its own: a hard limit cannot be raised again.
+    done = subprocess.run(
+        [sys.executable, "-c", FANOUT_TOO_LARGE], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "this process may open 128: use a smaller fanout (now 64)" in done.stdout
