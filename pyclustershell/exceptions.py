@@ -109,6 +109,45 @@ class RangeSetPaddingError(RangeSetParseError):
     """The zero padding of a range is inconsistent."""
 
 
+# -- node groups -----------------------------------------------------------------------------------
+
+
+class GroupSourceError(PyClusterShellError):
+    """A group source could not answer.
+
+    Attributes:
+        group_source: the source.
+    """
+
+    def __init__(self, message: str, group_source: object = None) -> None:
+        super().__init__(message)
+        self.group_source = group_source
+
+
+class GroupSourceNoUpcall(GroupSourceError):
+    """The group source has no way to answer this kind of question."""
+
+
+class GroupSourceQueryFailed(GroupSourceError):
+    """The group source failed to answer: its command failed, or took too long."""
+
+
+class GroupResolverError(PyClusterShellError):
+    """Root of the errors of group resolvers."""
+
+
+class GroupResolverSourceError(GroupResolverError):
+    """There is no group source of that name."""
+
+
+class GroupResolverIllegalCharError(GroupResolverError):
+    """The name of a group contains a character that means something else in node sets."""
+
+
+class GroupResolverConfigError(GroupResolverError):
+    """A configuration file of group sources is wrong."""
+
+
 # -- configuration --
 
 

@@ -12,7 +12,7 @@ from pyclustershell.engine.engine import Engine
 from pyclustershell.transport import dialer
 from pyclustershell.transport.dialer import Address, Dialer, Resolver, interleave
 from tests.servers.faults import dropping_address, refusing_address
-from tests.test_engine import Client
+from tests.test_engine import FOREVER, Client
 
 
 def address(host: str, port: int) -> Address:
@@ -22,7 +22,7 @@ def address(host: str, port: int) -> Address:
 def dial(addresses: list[Address], **options: Any) -> tuple[Any, Any]:
     """Dial in an engine of its own; give what came of it."""
     engine = Engine()
-    client = Client("dial", [], lasts=1000.0)
+    client = Client("dial", [], lasts=FOREVER)
     result: list[tuple[Any, Any]] = []
 
     def then(sock: Any, error: Any) -> None:

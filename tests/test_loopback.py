@@ -673,6 +673,9 @@ def test_asyncssh_client(cluster: LoopbackCluster) -> None:
         ) as connection:
             done = await connection.run("printf '\\377'; exit 2", encoding=None)
             assert (done.stdout, done.exit_status) == (b"\xff", 2)
+            # Status, EOF and close come from different threads, and still in order.
+            for status in range(100):
+                assert (await connection.run(f"exit {status}")).exit_status == status
             # RFC 4254, 6.10, for signals sent by the client and by the command to itself.
             process = await connection.create_process("echo ready; exec sleep 600")
             assert await process.stdout.readline() == "ready\n"

@@ -189,9 +189,8 @@ class RemoteCommand:
         if self.done or channel is None:
             return
         if not channel.was_granted:
-            connection = self._connection
-            if connection is not None and not connection.transport.is_active():
-                return  # on_lost follows
+            if not channel.was_refused and not channel.closed_by_server:
+                return  # the connection has ended: on_lost follows, and knows why
             self._move(CommandEvent.CLOSED)
             self._give_back()
             self._fail(SessionError(self.settings.node, "The server refused to run the command"))
@@ -325,9 +324,8 @@ class RemoteCommand:
             self._on_closed(channel)
 
     def _on_closed(self, channel: ExecChannel) -> None:
-        connection = self._connection
-        if connection is not None and not connection.transport.is_active():
-            return  # on_lost follows, and knows why
+        if not channel.closed_by_server:
+            return  # the connection has ended: on_lost follows, and knows why
         self._drain_all(channel)
         if self._move(CommandEvent.CLOSED) is CommandState.DONE:
             return

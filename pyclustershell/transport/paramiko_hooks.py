@@ -16,6 +16,8 @@ from typing import Any, Callable, Optional
 import paramiko
 from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
+    MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
     cMSG_CHANNEL_OPEN,
@@ -303,6 +305,11 @@ class ExecChannel(paramiko.Channel):
         super().__init__(chanid)
         #: The signal that ended the command (RFC 4254 6.10), e.g. 'KILL'.
         self.exit_signal: Optional[str] = None
+        #: Whether the server closed the channel. ``closed`` is also set when the connection ends,
+        #: before the transport says that it is not active any more.
+        self.closed_by_server = False
+        #: Whether the server refused the request for the command.
+        self.was_refused = False
         self._on_window: Optional[Callable[[], Any]] = None
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
@@ -332,8 +339,9 @@ class ExecChannel(paramiko.Channel):
 
         Args:
             command: the command.
-            then: called on the transport's thread when the server has answered: see
-                :attr:`was_granted`. It must only post: the channel's lock may be held.
+            then: called on the transport's thread when the server has answered, or the channel has
+                closed: see :attr:`was_granted`, :attr:`was_refused`, :attr:`closed_by_server`. It
+                must only post: the channel's lock may be held.
         """
 
         def once() -> None:
@@ -349,7 +357,7 @@ class ExecChannel(paramiko.Channel):
 
     @property
     def was_granted(self) -> bool:
-        """Whether the server granted the request that it answered last."""
+        """Whether the server granted the request for the command."""
         return bool(self.event_ready)
 
     def request_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
@@ -393,6 +401,16 @@ class ExecChannel(paramiko.Channel):
         m.packet.seek(position)
         self._handle_request(m)
 
+    def take_failure(self, m: Message) -> None:
+        """The server refuses the request for the command, on the transport's thread."""
+        self.was_refused = True
+        self._request_failed(m)
+
+    def take_close(self, m: Message) -> None:
+        """The server closes the channel, on the transport's thread."""
+        self.closed_by_server = True
+        self._handle_close(m)
+
     def take_window(self, m: Message) -> None:
         """The server grants room for standard input, on the transport's thread."""
         self._window_adjust(m)
@@ -404,6 +422,8 @@ class ExecChannel(paramiko.Channel):
 # reached through a table of its own.
 ClientTransport._channel_handler_table = {
     **paramiko.Transport._channel_handler_table,
+    MSG_CHANNEL_CLOSE: ExecChannel.take_close,
+    MSG_CHANNEL_FAILURE: ExecChannel.take_failure,
     MSG_CHANNEL_REQUEST: ExecChannel.take_request,
     MSG_CHANNEL_WINDOW_ADJUST: ExecChannel.take_window,
 }

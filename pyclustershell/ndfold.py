@@ -1,0 +1,331 @@
+"""Folding of sets in several dimensions: many index vectors into few boxes.
+
+A *vector* is one index (as its code, see spans.py) for each dimension. A *box* is one set of
+indices for each dimension, and stands for all vectors that take one index of each. Folding writes a
+set of vectors as disjoint boxes, as few as can be found quickly. What it finds, and in which order,
+is ClusterShell's: users compare the strings.
+
+The rule is: boxes that differ in one dimension only can be one box. Boxes are sorted, largest
+first, and neighbours are merged, until nothing changes; then each box is merged with whatever later
+box fits, until nothing changes. Starting with single vectors and going over all pairs of boxes,
+that takes quadratic time. Here it starts with rows (all vectors that differ in their last index
+only, which is where the first pass ends), and looks partners up in dictionaries.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from math import prod
+from typing import Optional
+
+from . import spans as sp
+from .spans import Spans
+
+Vector = tuple[int, ...]
+Box = tuple[Spans, ...]
+#: The set of last indices by the indices before.
+Rows = dict[Vector, Spans]
+
+#: More rows than this are not made: folding is left incomplete instead.
+MAX_ROWS = 1_000_000
+
+
+def fold(boxes: Sequence[Box], vectors: Sequence[Vector]) -> list[Box]:
+    """The union of boxes, which may overlap, and of vectors, as disjoint boxes in order."""
+    if vectors:
+        if not boxes:
+            return fold_rows(rows_of((), vectors))
+        boxes = [*boxes, *fold_rows(rows_of((), vectors))]
+    if len(boxes) <= 1:
+        return list(boxes)
+    varying = [axis for axis, sets in enumerate(zip(*boxes)) if any(s != sets[0] for s in sets)]
+    if len(varying) <= 1:
+        first = list(boxes[0])
+        for axis in varying:
+            first[axis] = sp.union_all(box[axis] for box in boxes)
+        return [tuple(first)]
+    if count_rows(boxes) <= MAX_ROWS:
+        return fold_rows(rows_of(boxes, ()))
+    return _merge(_disjoint(boxes))
+
+
+def size(box: Box) -> int:
+    """The number of vectors in a box."""
+    return prod(map(sp.count, box))
+
+
+def count_rows(boxes: Iterable[Box]) -> int:
+    """How many rows rows_of() would go through."""
+    return sum(size(box[:-1]) for box in boxes)
+
+
+def rows_of(boxes: Iterable[Box], vectors: Iterable[Vector]) -> Rows:
+    """The union of boxes and vectors by rows."""
+    singles: dict[Vector, list[int]] = {}
+    for vector in vectors:
+        singles.setdefault(vector[:-1], []).append(vector[-1])
+    rows = {prefix: sp.from_codes(lasts) for prefix, lasts in singles.items()}
+    for box in boxes:
+        last = box[-1]
+        for prefix in product(*map(sp.codes, box[:-1])):
+            known = rows.get(prefix)
+            rows[prefix] = last if known is None or known == last else sp.union(known, last)
+    return rows
+
+
+def difference(box: Box, other: Box) -> list[Box]:
+    """The vectors of a box that are not in the other, as disjoint boxes."""
+    if any(not sp.intersection(mine, its).starts for mine, its in zip(box, other)):
+        return [box]
+    rest = []
+    for axis, (mine, its) in enumerate(zip(box, other)):
+        outside = sp.difference(mine, its)
+        if outside.starts:
+            rest.append((*box[:axis], outside, *box[axis + 1 :]))
+            box = (*box[:axis], sp.intersection(mine, its), *box[axis + 1 :])
+    return rest
+
+
+def intersection(box: Box, other: Box) -> Optional[Box]:
+    """The vectors that are in both boxes; None if there are none."""
+    common = tuple(sp.intersection(mine, its) for mine, its in zip(box, other))
+    return common if all(spans.starts for spans in common) else None
+
+
+def cut(box: Box, begin: int, end: int) -> Iterator[Box]:
+    """The vectors from position ``begin`` up to before ``end`` of a box, as disjoint boxes."""
+    if begin >= end:
+        return
+    head, rest = box[0], box[1:]
+    ranks = sp.positions(head)
+    if not rest:
+        yield (sp.cut(head, ranks, begin, end),)
+        return
+    width = size(rest)
+    (first, begin), (last, end) = divmod(begin, width), divmod(end, width)
+    if first == last:
+        for part in cut(rest, begin, end):
+            yield (sp.cut(head, ranks, first, first + 1), *part)
+        return
+    if begin:
+        for part in cut(rest, begin, width):
+            yield (sp.cut(head, ranks, first, first + 1), *part)
+        first += 1
+    if first < last:
+        yield (sp.cut(head, ranks, first, last), *rest)
+    for part in cut(rest, 0, end):
+        yield (sp.cut(head, ranks, last, last + 1), *part)
+
+
+def _disjoint(boxes: Iterable[Box]) -> list[Box]:
+    """The same set as disjoint boxes, not folded."""
+    result: list[Box] = []
+    for box in boxes:
+        pieces = [box]
+        for known in result:
+            pieces = [rest for piece in pieces for rest in difference(piece, known)]
+        result += pieces
+    return result
+
+
+# -- merging ---------------------------------------------------------------------------------------
+
+
+class _Sets:
+    """Each different set of indices as a small number, so that comparing sets costs nothing."""
+
+    def __init__(self) -> None:
+        self.spans: list[Spans] = []
+        self.sizes: list[int] = []
+        # What sorting goes by: more indices first, then the text of the first and the last one.
+        self.keys: list[tuple[int, str, str]] = []
+        self._numbers: dict[tuple[int, ...], int] = {}
+
+    def number(self, spans: Spans) -> int:
+        identity = (*spans.starts, *spans.ends)
+        number = self._numbers.get(identity)
+        if number is None:
+            number = self._numbers[identity] = len(self.spans)
+            self.spans.append(spans)
+            self.sizes.append(sp.count(spans))
+            first, last = sp.decode(spans.starts[0]), sp.decode(spans.ends[-1] - 1)
+            self.keys.append((-self.sizes[-1], first, last))
+        return number
+
+    def sort(self, boxes: list[Vector]) -> None:
+        """Sort boxes, given as numbers of sets: the larger first, then by the keys of the sets."""
+        used = sorted({self.keys[number] for box in boxes for number in box})
+        rank_of = {key: rank for rank, key in enumerate(used)}
+        ranks = [rank_of.get(key, -1) for key in self.keys]
+        sizes = self.sizes
+
+        def order(box: Vector) -> list[int]:
+            key = [-1]
+            for number in box:
+                key[0] *= sizes[number]
+                key.append(ranks[number])
+            return key
+
+        boxes.sort(key=order)
+
+
+class _Growing:
+    """A box that takes in its neighbours.
+
+    The set that grows is only put together when somebody needs it: a thousand single indices are
+    one union, not a thousand.
+    """
+
+    _UNSETTLED = -1
+
+    def __init__(self, sets: _Sets, box: Vector) -> None:
+        self.sets = sets
+        self.box = list(box)
+        self.axis = 0
+        self.pieces: list[int] = []
+        self.size = 0
+
+    def take(self, other: Vector) -> bool:
+        """Take a disjoint box in, if it differs from this one in one dimension only."""
+        differing = [axis for axis, mine in enumerate(self.box) if mine != other[axis]]
+        if len(differing) == 1:
+            axis = differing[0]
+            if not self.pieces:
+                self.axis = axis
+                self.pieces = [self.box[axis]]
+                self.size = self.sets.sizes[self.box[axis]]
+                self.box[axis] = self._UNSETTLED
+            self.pieces.append(other[axis])
+            self.size += self.sets.sizes[other[axis]]
+            return True
+        if self.pieces and self.sets.sizes[other[self.axis]] == self.size:
+            # The grown set may be the same as the other's.
+            self.settle()
+            return self.take(other)
+        return False
+
+    def settle(self) -> Vector:
+        """This box, with the grown set put together."""
+        if self.pieces:
+            grown = sp.union_all(self.sets.spans[piece] for piece in self.pieces)
+            self.box[self.axis] = self.sets.number(grown)
+            self.pieces = []
+        return tuple(self.box)
+
+
+def fold_rows(rows: Rows) -> list[Box]:
+    """A set given by rows, as disjoint boxes in order."""
+    sets = _Sets()
+    number_of: dict[int, int] = {}
+    text_of: dict[int, str] = {}
+    for code in {code for prefix in rows for code in prefix}:
+        number_of[code] = sets.number(Spans([code], [code + 1]))
+        text_of[code] = sp.decode(code)
+    boxes: list[Vector] = []
+    current: Optional[_Growing] = None
+    for prefix in sorted(rows, key=lambda prefix: [text_of[code] for code in prefix]):
+        head = tuple([number_of[code] for code in prefix])
+        spans = rows[prefix]
+        if current is not None and sets.sizes[current.box[-1]] == 1:
+            # Vector by vector, the box before takes the first vector of this row if it fits; the
+            # rest of the row is then a box of its own.
+            first = _first_by_text(spans)
+            if current.take((*head, sets.number(Spans([first], [first + 1])))):
+                spans = sp.removed(spans, first, first + 1)
+                if not spans.starts:
+                    continue
+        if current is not None:
+            boxes.append(current.settle())
+        current = _Growing(sets, (*head, sets.number(spans)))
+    if current is not None:
+        boxes.append(current.settle())
+    return _merge_numbered(sets, boxes)
+
+
+def _first_by_text(spans: Spans) -> int:
+    """The code of the index that sorts first as text, where 10 comes before 9."""
+    candidates = []
+    for start, end in zip(*spans):
+        candidates.append(start)
+        if start < 0:
+            # Negative numbers of one length: the text of the largest one comes first.
+            candidates += [-(10**n) for n in range(sp.MAX_DIGITS) if start <= -(10**n) < end]
+            candidates.append(min(end, 0) - 1)
+    return min(candidates, key=sp.decode)
+
+
+def _merge(boxes: Iterable[Box]) -> list[Box]:
+    """Merge disjoint boxes."""
+    sets = _Sets()
+    return _merge_numbered(sets, [tuple(map(sets.number, box)) for box in boxes])
+
+
+def _merge_numbered(sets: _Sets, boxes: list[Vector]) -> list[Box]:
+    """Merge disjoint boxes, given as numbers of sets, until nothing changes."""
+    before = 0
+    while len(boxes) > 1 and len(boxes) != before:
+        before = len(boxes)
+        sets.sort(boxes)
+        boxes = _merge_neighbours(sets, boxes)
+    before = 0
+    while len(boxes) > 1 and len(boxes) != before:
+        before = len(boxes)
+        sets.sort(boxes)
+        boxes = _merge_partners(sets, boxes)
+    return [tuple([sets.spans[number] for number in box]) for box in boxes]
+
+
+def _merge_neighbours(sets: _Sets, boxes: list[Vector]) -> list[Vector]:
+    """One pass in which each box takes in those that follow it, as long as they fit."""
+    merged: list[Vector] = []
+    current = _Growing(sets, boxes[0])
+    for box in boxes[1:]:
+        if not current.take(box):
+            merged.append(current.settle())
+            current = _Growing(sets, box)
+    merged.append(current.settle())
+    return merged
+
+
+def _merge_partners(sets: _Sets, boxes: list[Vector]) -> list[Vector]:
+    """One pass in which each box, from left to right, takes in all later ones that fit."""
+    axes = range(len(boxes[0]))
+    # By dimension: the positions of the boxes that are equal in all other dimensions.
+    partners: list[dict[Vector, list[int]]] = [{} for _ in axes]
+    for position, box in enumerate(boxes):
+        for axis in axes:
+            partners[axis].setdefault(box[:axis] + box[axis + 1 :], []).append(position)
+    sizes = [{sets.sizes[box[axis]] for box in boxes} for axis in axes]
+    taken = [False] * len(boxes)
+    merged: list[Vector] = []
+
+    def next_partner(current: _Growing, position: int) -> Optional[int]:
+        """The first box after this position that fits."""
+        if current.pieces and current.size in sizes[current.axis]:
+            current.settle()
+        found = None
+        for axis in axes:
+            if current.pieces and axis != current.axis:
+                continue  # No box has as many indices there: none is equal to the grown set.
+            rest = tuple(current.box[:axis] + current.box[axis + 1 :])
+            positions = partners[axis].get(rest, ())
+            for at in range(bisect_right(positions, position), len(positions)):
+                if not taken[positions[at]]:
+                    if found is None or positions[at] < found:
+                        found = positions[at]
+                    break
+        return found
+
+    for start, box in enumerate(boxes):
+        if taken[start]:
+            continue
+        current = _Growing(sets, box)
+        partner = next_partner(current, start)
+        while partner is not None:
+            current.take(boxes[partner])
+            taken[partner] = True
+            partner = next_partner(current, partner)
+        merged.append(current.settle())
+    return merged

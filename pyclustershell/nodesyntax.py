@@ -1,0 +1,233 @@
+"""The notation of node sets, ``node[1-9]-ib0,@login!node3``: text to terms.
+
+A *term* is what stands between two operators: names that differ in their indices only, written as
+the text between the indices (the *literals*) and a set of indices for each gap between them. What
+groups and wildcards mean is not known here; see nodeparser.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from . import spans as sp
+from .exceptions import NodeSetParseError, NodeSetParseRangeError
+from .rangesyntax import Budget, RangeSyntaxError, parse_ranges
+from .spans import Spans
+
+OPERATORS = ",!&^"
+
+#: A host name has at most 253 characters, and so at most 127 numbers with something between them.
+MAX_DIMENSIONS = 127
+
+#: Error messages show at most so much of a pattern.
+_SHOWN = 60
+
+_DIGITS = re.compile(r"([0-9]+)")
+_SPECIAL = re.compile(r"[\[\],!&^]")
+_LEADING_DIGITS = re.compile(r"[0-9]*")
+_NOT_PLAIN = re.compile(r"[\[\],!&^@*?\s]")
+_PATTERN_PIECE = re.compile(r"%s|(?:%%|[^%])+")
+
+
+class Term(NamedTuple):
+    """The operator before a term, its literals, and the indices between them."""
+
+    operator: str
+    literals: tuple[str, ...]
+    indices: tuple[Spans, ...]
+
+
+def pattern_of(literals: tuple[str, ...]) -> str:
+    """The literals as one format string, with %s for each index."""
+    return "%s".join(literal.replace("%", "%%") for literal in literals)
+
+
+def literals_of(pattern: str) -> list[str]:
+    """What stands between the %s of a pattern; a percent sign stays doubled."""
+    literals = [""]
+    for piece in _PATTERN_PIECE.findall(pattern):
+        if piece == "%s":
+            literals.append("")
+        else:
+            literals[-1] = piece
+    return literals
+
+
+def split_name(name: str) -> tuple[tuple[str, ...], list[str]]:
+    """The literals and the indices of a node's name."""
+    pieces = _DIGITS.split(name)
+    return tuple(pieces[::2]), pieces[1::2]
+
+
+def is_plain(literals: tuple[str, ...]) -> bool:
+    """Whether names with these literals mean themselves: no operators, groups or wildcards."""
+    return literals != ("",) and not _NOT_PLAIN.search("".join(literals))
+
+
+def encode_name(name: str, indices: list[str]) -> tuple[int, ...]:
+    """The codes of the indices of a name.
+
+    Raises:
+        NodeSetParseError: there are too many of them.
+        NodeSetParseRangeError: one of them has too many digits.
+    """
+    if len(indices) > MAX_DIMENSIONS:
+        raise NodeSetParseError(
+            excerpt(name), f"too many numbers in a name: at most {MAX_DIMENSIONS} are supported"
+        )
+    try:
+        return tuple([sp.encode(index) for index in indices])
+    except ValueError as exc:
+        raise NodeSetParseRangeError(excerpt(name), f"bad range: {exc}") from None
+
+
+def excerpt(text: str, position: int = 0) -> str:
+    """The text, or if it is long, what stands around the position."""
+    if len(text) <= _SHOWN:
+        return text
+    begin = max(0, min(position - _SHOWN // 2, len(text) - _SHOWN))
+    end = begin + _SHOWN
+    return ("..." if begin else "") + text[begin:end] + ("..." if end < len(text) else "")
+
+
+def scan(text: str, budget: Budget) -> Iterator[Term]:
+    """Iterate over the terms of a pattern.
+
+    Args:
+        text: the pattern.
+        budget: what its ranges may cost.
+
+    Raises:
+        NodeSetParseError: an operand is missing, or brackets do not match.
+        NodeSetParseRangeError: what stands between brackets is no list of ranges.
+    """
+    position, operator = 0, ","
+    if not text or text.isspace():
+        return
+    while True:
+        term, position, following = _scan_term(text, position, operator, budget)
+        yield term
+        if not following:
+            return
+        operator = following
+
+
+def _scan_term(text: str, begin: int, operator: str, budget: Budget) -> tuple[Term, int, str]:
+    """The term at a position, the position after the operator that ends it, and that operator."""
+    literals: list[str] = []
+    brackets: list[tuple[str, int]] = []
+    start = position = begin
+    following = ""
+    while True:
+        match = _SPECIAL.search(text, position)
+        if match is None:
+            literals.append(text[start:])
+            break
+        char, at = match.group(), match.start()
+        if char == "]":
+            raise _error(text, at, "illegal closing bracket: expected a '[' before it")
+        if char != "[":
+            literals.append(text[start:at])
+            following, position = char, at + 1
+            break
+        close = text.find("]", at)
+        if close < 0:
+            raise _error(text, at, "unbalanced bracket: expected a ']' after it")
+        literals.append(text[start:at])
+        brackets.append((text[at + 1 : close], at + 1))
+        start = position = close + 1
+    literals[0] = literals[0].lstrip()
+    literals[-1] = literals[-1].rstrip()
+    if literals == [""]:
+        where = f"before {following!r}" if following else f"after {operator!r}"
+        raise _error(text, begin, f"missing nodeset operand: expected a node set {where}")
+    if len(brackets) > MAX_DIMENSIONS:
+        raise _error(text, begin, f"too many brackets in a name: at most {MAX_DIMENSIONS}")
+    return Term(operator, *_resolve(text, literals, brackets, budget)), position, following
+
+
+def _resolve(
+    text: str, literals: list[str], brackets: list[tuple[str, int]], budget: Budget
+) -> tuple[tuple[str, ...], tuple[Spans, ...]]:
+    """The literals without any digits, and the indices, of a term."""
+    clean: list[str] = []
+    indices: list[Spans] = []
+
+    def add_literal(literal: str) -> None:
+        """Add a literal that may hold digits; it goes on with the last one."""
+        names, digits = split_name(literal)
+        indices.extend(Spans([code], [code + 1]) for code in encode_name(literal, digits))
+        clean.extend(names)
+
+    before = literals[0]
+    for (body, at), after in zip(brackets, literals[1:]):
+        trailing = _LEADING_DIGITS.match(after).group()  # type: ignore[union-attr]
+        rest = after[len(trailing) :]
+        if not rest and (body, at) != brackets[-1]:
+            reopened = at + len(body) + 1 + len(after)
+            raise _error(text, reopened, "illegal reopening bracket: expected text before it")
+        if trailing and "/" in body:
+            message = "illegal trailing digits after a range with steps: expected text"
+            raise _error(text, at + len(body) + 1, message)
+        stem = before.rstrip("0123456789")
+        try:
+            spans = parse_ranges(body, budget)
+            if trailing:
+                spans = _append_digits(spans, trailing, budget)
+            if len(stem) < len(before):
+                spans = _prepend_digits(spans, before[len(stem) :])
+        except RangeSyntaxError as exc:
+            place = f"at character {at + exc.position + 1} of {excerpt(text, at)!r}"
+            raise NodeSetParseRangeError(excerpt(exc.part), f"bad range: {exc} {place}") from None
+        except ValueError as exc:
+            place = f"at character {at} of {excerpt(text, at)!r}"
+            raise NodeSetParseRangeError(excerpt(body), f"bad range: {exc} {place}") from None
+        add_literal(stem)
+        indices.append(spans)
+        before = rest
+    add_literal(before)
+    if len(indices) > MAX_DIMENSIONS:
+        raise NodeSetParseError(
+            excerpt(text), f"too many numbers in a name: at most {MAX_DIMENSIONS} are supported"
+        )
+    return tuple(clean), tuple(indices)
+
+
+def _append_digits(spans: Spans, digits: str, budget: Budget) -> Spans:
+    """The indices with digits after them: [1-3]5 is 15,25,35."""
+    _check_digits(spans, digits)
+    budget.spend(sp.count(spans))
+    power, value = 10 ** len(digits), int(digits)
+    codes: list[int] = []
+    for length, firsts, stops in sp.blocks(spans):
+        shift = sp.BASES[length + len(digits)] + value
+        for first, stop in zip(firsts, stops):
+            codes += range(first * power + shift, stop * power + shift, power)
+    return sp.from_codes(codes)
+
+
+def _prepend_digits(spans: Spans, digits: str) -> Spans:
+    """The indices with digits before them: 1[8-10] is 18,19,110."""
+    _check_digits(spans, digits)
+    starts: list[int] = []
+    ends: list[int] = []
+    for length, firsts, stops in sp.blocks(spans):
+        shift = sp.BASES[length + len(digits)] + int(digits) * 10**length
+        starts += [first + shift for first in firsts]
+        ends += [stop + shift for stop in stops]
+    return Spans(starts, ends)
+
+
+def _check_digits(spans: Spans, digits: str) -> None:
+    if spans.starts[0] < 0:
+        raise ValueError("negative numbers cannot be joined with digits")
+    if sp.digits_of(spans.starts[-1]) + len(digits) > sp.MAX_DIGITS:
+        raise ValueError(f"a number of too many digits: at most {sp.MAX_DIGITS} are supported")
+
+
+def _error(text: str, position: int, message: str) -> NodeSetParseError:
+    return NodeSetParseError(
+        excerpt(text, position), f"{message}, at character {position + 1} of the pattern"
+    )

@@ -1,0 +1,16 @@
+"""Sets of node indices: RangeSet of one dimension, RangeSetND of several, and their errors."""
+
+from __future__ import annotations
+
+from .exceptions import RangeSetException, RangeSetPaddingError, RangeSetParseError
+from .rangeset1d import AUTOSTEP_DISABLED, RangeSet
+from .rangesetnd import RangeSetND
+
+__all__ = [
+    "AUTOSTEP_DISABLED",
+    "RangeSet",
+    "RangeSetException",
+    "RangeSetND",
+    "RangeSetPaddingError",
+    "RangeSetParseError",
+]

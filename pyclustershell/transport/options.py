@@ -1,0 +1,531 @@
+"""What one node's connection is made with.
+
+:class:`SSHOptions` is what is asked for, :class:`ConnectionSettings` what it comes to for a node.
+
+Options come from four places. The first that says something wins: the call or ``configure_ssh`` in
+code, ``ssh_options`` (an ssh command line), OpenSSH configuration files, defaults. :func:`resolve`
+brings them together for one node. Nothing here reads a file before that, and paramiko is not
+needed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from typing import Any, Callable, Optional, cast
+
+from ..exceptions import ConfigurationError, NodeConfigurationError
+from .optionchecks import CHECKS
+from .settings import (
+    DEFAULT_PORT,
+    ConnectionSettings,
+    KeyboardInteractive,
+    PerNode,
+    describe_key,
+    is_known_hosts_entry,
+    select_algorithms,
+)
+from .sshcommandline import parse_options
+from .sshconfig import COMMAND_LINE, ConfigCache, Query, Setting, lookup
+from .sshcontext import LocalContext, expand_environment, expand_tokens, matches_list
+
+__all__ = ["ConnectionSettings", "SSHOptions", "resolve", "select_algorithms"]
+
+DEFAULT_CONNECT_TIMEOUT = 10.0
+DEFAULT_AUTH_TIMEOUT = 30.0
+DEFAULT_IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")
+DEFAULT_AUTHENTICATIONS = ("publickey", "keyboard-interactive", "password")
+
+
+# -- what is asked for -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class SSHOptions:
+    """What is asked for; None means that nothing was said. Immutable and hashable.
+
+    All arguments are keywords. An unknown one is a TypeError that suggests the nearest name; a
+    wrong value is a TypeError or a ValueError that names the option. The OpenSSH keywords that the
+    options stand for are those of ssh_config(5).
+
+    Attributes:
+        user: login name, or a function of the node (User).
+        port: TCP port, or a function of the node (Port).
+        hostname: name or address to connect to, or a function of the node; ``%h`` stands for the
+            node's name (HostName).
+        password: password, or a function of the node, called on a transport's thread when needed.
+        passphrase: passphrase of encrypted keys, or a function of the node; a function is called
+            once per key, on a transport's thread.
+        pkeys: private keys: paramiko keys, paths, or PEM texts. They are tried first, and the
+            default identity files are not tried.
+        certificates: OpenSSH certificates of keys: paths, or the lines themselves
+            (CertificateFile).
+        agent: True for the default agent, False for none, or the path of an agent's socket
+            (IdentityAgent).
+        keyboard_interactive: answers a server's questions, see :data:`KeyboardInteractive`.
+        config_files: OpenSSH configuration files to read instead of the user's and the system's;
+            'none' for none.
+        known_hosts: known_hosts files, or lines of one, instead of the user's
+            (UserKnownHostsFile).
+        host_key_policy: 'strict', 'accept-new' or 'off' (StrictHostKeyChecking).
+        proxy_jump: hosts to connect through (ProxyJump).
+        forward_agent: whether the remote command may use the local agent (ForwardAgent).
+        env: environment variables to set remotely (SetEnv).
+        pty: whether commands get a terminal (RequestTTY).
+        compression: whether to compress (Compression).
+        keepalive: seconds between messages that keep an idle connection alive
+            (ServerAliveInterval).
+        connect_timeout: seconds for the TCP connection and the handshake (ConnectTimeout).
+        auth_timeout: seconds for the authentication.
+        connect_retries: how often to try again after a failed connection.
+        ciphers, macs, kex, host_key_algorithms: algorithms in order of preference, a sequence or
+            a comma-separated text; with a leading ``+``, ``-`` or ``^`` as in ssh_config(5).
+        identity_files: paths of private keys (IdentityFile, ``-i``); those of configuration files
+            are added.
+        identities_only: whether to offer no other keys of the agent (IdentitiesOnly).
+        address_family: ``socket.AF_INET``, ``AF_INET6`` or ``AF_UNSPEC`` (AddressFamily).
+        bind_address: local address to connect from (BindAddress).
+        overrides: further settings, ``keyword=value`` as with ``-o``; a keyword that has an option
+            of its own becomes that option.
+    """
+
+    user: Optional[PerNode[str]] = None
+    port: Optional[PerNode[int]] = None
+    hostname: Optional[PerNode[str]] = None
+    password: Optional[PerNode[str]] = None
+    passphrase: Optional[PerNode[str]] = None
+    pkeys: Any = None
+    certificates: Any = None
+    agent: Any = None
+    keyboard_interactive: Optional[KeyboardInteractive] = None
+    config_files: Any = None
+    known_hosts: Any = None
+    host_key_policy: Optional[str] = None
+    proxy_jump: Optional[str] = None
+    forward_agent: Optional[bool] = None
+    env: Any = None
+    pty: Optional[bool] = None
+    compression: Optional[bool] = None
+    keepalive: Optional[float] = None
+    connect_timeout: Optional[float] = None
+    auth_timeout: Optional[float] = None
+    connect_retries: Optional[int] = None
+    ciphers: Any = None
+    macs: Any = None
+    kex: Any = None
+    host_key_algorithms: Any = None
+    identity_files: Any = None
+    identities_only: Optional[bool] = None
+    address_family: Optional[int] = None
+    bind_address: Optional[str] = None
+    overrides: Any = ()
+
+    def __new__(cls, *args: object, **options: object) -> SSHOptions:
+        """Refuse positional arguments and unknown names, before the fields are set."""
+        if args:
+            raise TypeError(f"{cls.__name__} takes keyword arguments only")
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"unknown SSH option {name!r}{hint}")
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        """Check the values and bring them into one form each."""
+        for name, check in CHECKS.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, check(name, value))
+        self._adopt_overrides()
+
+    def _adopt_overrides(self) -> None:
+        """Turn overrides that have an option of their own into that option; the first one wins."""
+        rest: list[Setting] = []
+        collected: dict[str, list[Any]] = {}
+        for setting in self.overrides:
+            name = _OPTION_OF_KEYWORD.get(setting.keyword)
+            if name is None or setting.value is None:
+                rest.append(setting)
+            elif name in _ADDITIVE:
+                collected.setdefault(name, list(getattr(self, name) or ())).append(setting.value)
+            elif getattr(self, name) is None:
+                value = _FROM_KEYWORD.get(name, lambda value: value)(setting.value)
+                object.__setattr__(self, name, CHECKS[name](name, value))
+        for name, values in collected.items():
+            object.__setattr__(self, name, CHECKS[name](name, values))
+        object.__setattr__(self, "overrides", tuple(rest))
+
+    def settings(self, node: str) -> list[Setting]:
+        """Return what these options say as settings of ssh_config(5), for one node.
+
+        Raises:
+            ValueError, TypeError: a function of the node returned a wrong value.
+        """
+        found = []
+        for name, keyword in _KEYWORD_OF_OPTION.items():
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if callable(value):
+                value = CHECKS[name](name, value(node))
+            if name in _ADDITIVE:
+                found += [Setting(keyword, item, COMMAND_LINE, 0) for item in value]
+            else:
+                value = _TO_KEYWORD.get(name, lambda value: value)(value)
+                found.append(Setting(keyword, value, COMMAND_LINE, 0))
+        return [*found, *self.overrides]
+
+    def over(self, base: SSHOptions) -> SSHOptions:
+        """Return these options, completed by those of ``base``: what is set here wins."""
+        settled = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "overrides" and getattr(self, field.name) is not None
+        }
+        return replace(base, **settled, overrides=(*self.overrides, *base.overrides))
+
+    @classmethod
+    def parse_command_line(cls, line: str) -> SSHOptions:
+        """Read options as one gives them to ssh, such as ``-F my_config -o Port=2222 -l root``.
+
+        Options that only concern the ssh program's own process are accepted and mean nothing here.
+
+        Raises:
+            ConfigurationError: an option that is unknown, unsupported or has a wrong value.
+        """
+        return _parsed(line)
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{field.name}={_shown(field.name, getattr(self, field.name))}"
+            for field in fields(self)
+            if getattr(self, field.name) not in (None, ())
+        ]
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@lru_cache(maxsize=64)
+def _parsed(line: str) -> SSHOptions:
+    """Read a command line once for all nodes."""
+    settings, files = parse_options(line)
+    try:
+        return SSHOptions(overrides=settings, config_files=files or None)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"SSH options {line!r}: {error}") from None
+
+
+def _shown(name: str, value: Any) -> str:
+    """Show an option's value without its secrets."""
+    if name in ("password", "passphrase"):
+        return "'***'"
+    if name == "pkeys":
+        return "[" + ", ".join(describe_key(key) for key in value) + "]"
+    if name == "env":
+        return "{" + ", ".join(f"{key!r}: '***'" for key, _ in value) + "}"
+    if name == "overrides":
+        return repr([f"{setting.keyword}={setting.value}" for setting in value])
+    if callable(value):
+        return f"<{getattr(value, '__qualname__', type(value).__name__)}>"
+    return repr(value)
+
+
+_KEYWORD_OF_OPTION: Mapping[str, str] = {
+    "user": "User",
+    "port": "Port",
+    "hostname": "HostName",
+    "certificates": "CertificateFile",
+    "agent": "IdentityAgent",
+    "known_hosts": "UserKnownHostsFile",
+    "host_key_policy": "StrictHostKeyChecking",
+    "proxy_jump": "ProxyJump",
+    "forward_agent": "ForwardAgent",
+    "env": "SetEnv",
+    "pty": "RequestTTY",
+    "compression": "Compression",
+    "keepalive": "ServerAliveInterval",
+    "connect_timeout": "ConnectTimeout",
+    "ciphers": "Ciphers",
+    "macs": "MACs",
+    "kex": "KexAlgorithms",
+    "host_key_algorithms": "HostKeyAlgorithms",
+    "identity_files": "IdentityFile",
+    "identities_only": "IdentitiesOnly",
+    "address_family": "AddressFamily",
+    "bind_address": "BindAddress",
+}
+_OPTION_OF_KEYWORD = {keyword: option for option, keyword in _KEYWORD_OF_OPTION.items()}
+_ADDITIVE = frozenset({"certificates", "identity_files"})
+_TO_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
+    "agent": lambda agent: {True: "SSH_AUTH_SOCK", False: "none"}.get(agent, agent),
+    "forward_agent": lambda forward: "yes" if forward else "no",
+}
+_FROM_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
+    "agent": lambda agent: {"SSH_AUTH_SOCK": True, "none": False}.get(agent, agent),
+    "forward_agent": lambda forward: forward.lower() not in ("no", "false"),
+}
+
+
+# -- what it comes to for one node -----------------------------------------------------------------
+
+
+def resolve(node: str, options: SSHOptions, *, config_cache: ConfigCache) -> ConnectionSettings:
+    """Bring together what options, configuration files and defaults say for one node.
+
+    Args:
+        node: the node's name as the user gave it.
+        options: what code and ``ssh_options`` say.
+        config_cache: reads the configuration files, each once.
+
+    Raises:
+        NodeConfigurationError: something is wrong, or asks for what is not supported.
+    """
+    try:
+        return _Resolver(node, options, config_cache).settings()
+    except (ConfigurationError, TypeError, ValueError) as error:
+        raise NodeConfigurationError(node, str(error)) from error
+
+
+class _Resolver:
+    """Makes the settings of one node out of what was found for it."""
+
+    def __init__(self, node: str, options: SSHOptions, cache: ConfigCache) -> None:
+        if options.config_files is None:
+            configs = cache.defaults()
+        else:
+            configs = [cache.load(path) for path in options.config_files if path.lower() != "none"]
+        self.node = node
+        self.options = options
+        self.cache = cache
+        self.context: LocalContext = cache.context
+        self.query: Query = lookup(configs, node, options.settings(node), cache)
+        self.hostname = self.query.target.lower()
+        self.port = self.query.number("Port") or DEFAULT_PORT
+        self.user = self.query.user
+        self._tokens: Optional[Mapping[str, str]] = None
+
+    def settings(self) -> ConnectionSettings:
+        """Make the settings."""
+        self._refuse_unsupported()
+        query, options = self.query, self.options
+        identity_files, given = self._identity_files()
+        alias = query.text("HostKeyAlias")
+        agent, identity_agent = self._agent()
+        attempts = query.number("ConnectionAttempts") or 1
+        keepalive_count = query.number("ServerAliveCountMax")
+        retries = options.connect_retries
+        return ConnectionSettings(
+            node=self.node,
+            hostname=self.hostname,
+            port=self.port,
+            user=self.user,
+            host_key_alias=alias and alias.lower(),
+            identity_files=identity_files,
+            identity_files_given=given,
+            identities_only=query.flag("IdentitiesOnly", False),
+            pkeys=tuple(self._path(k) if isinstance(k, str) else k for k in options.pkeys or ()),
+            certificates=self._certificates(),
+            password=options.password,
+            passphrase=options.passphrase,
+            agent=agent,
+            identity_agent=identity_agent,
+            keyboard_interactive=options.keyboard_interactive,
+            preferred_authentications=self._authentications(),
+            known_hosts=self._known_hosts(),
+            global_known_hosts=self._global_known_hosts(),
+            host_key_policy=query.text("StrictHostKeyChecking") or "strict",
+            hash_known_hosts=query.flag("HashKnownHosts", False),
+            address_family=query.number("AddressFamily") or socket.AF_UNSPEC,
+            bind_address=query.text("BindAddress"),
+            connect_timeout=self._seconds("ConnectTimeout") or DEFAULT_CONNECT_TIMEOUT,
+            auth_timeout=options.auth_timeout or DEFAULT_AUTH_TIMEOUT,
+            connect_retries=attempts - 1 if retries is None else retries,
+            tcp_keepalive=query.flag("TCPKeepAlive", True),
+            keepalive=self._seconds("ServerAliveInterval") or 0.0,
+            keepalive_count=3 if keepalive_count is None else keepalive_count,
+            ciphers=self._algorithms("Ciphers"),
+            macs=self._algorithms("MACs"),
+            kex=self._algorithms("KexAlgorithms"),
+            host_key_algorithms=self._algorithms("HostKeyAlgorithms"),
+            compression=query.flag("Compression", False),
+            forward_agent=self._forward_agent(),
+            env=self._environment(),
+            pty=query.flag("RequestTTY", False),
+            authentication_notes=self._authentication_notes(),
+        )
+
+    def _refuse_unsupported(self) -> None:
+        """Refuse what would change whom we talk to, or how we check it, if it were ignored.
+
+        Raises:
+            ConfigurationError: it applies to this node.
+        """
+        query = self.query
+        for keyword in ("ProxyJump", "ProxyCommand", "RevokedHostKeys"):
+            setting = query.get(keyword)
+            if setting is not None and str(setting.value).lower() != "none":
+                raise _unsupported(setting)
+        for keyword in ("BindInterface", "VerifyHostKeyDNS"):
+            setting = query.get(keyword)
+            if setting is not None and setting.value is not False:
+                raise _unsupported(setting)
+        setting = query.get("CanonicalDomains")
+        if setting is not None and query.flag("CanonicalizeHostname", False):
+            raise _unsupported(setting)
+        setting = query.get("RefuseConnection")
+        if setting is not None:
+            raise ConfigurationError(f"{setting.place} refuses the connection: {setting.value}")
+
+    def _identity_files(self) -> tuple[tuple[str, ...], bool]:
+        settings = self.query.all("IdentityFile")
+        if settings:
+            paths = (self._path(str(s.value), s) for s in settings if s.value != "none")
+            return tuple(dict.fromkeys(paths)), True
+        if self.options.pkeys:
+            return (), True
+        directory = self.context.user_directory
+        return tuple(os.path.join(directory, name) for name in DEFAULT_IDENTITY_FILES), False
+
+    def _certificates(self) -> tuple[str, ...]:
+        return tuple(
+            str(s.value) if " " in str(s.value) else self._path(str(s.value), s)
+            for s in self.query.all("CertificateFile")
+            if s.value != "none"
+        )
+
+    def _agent(self) -> tuple[bool, Optional[str]]:
+        """Whether to ask an agent, and its socket (None for that of the environment)."""
+        setting = self.query.get("IdentityAgent")
+        if setting is None or setting.value == "SSH_AUTH_SOCK":
+            return True, None
+        text = str(setting.value)
+        if text.lower() == "none":
+            return False, None
+        if text.startswith("$") and not text.startswith("${"):
+            path = os.environ.get(text[1:], "")
+            return bool(path), path or None
+        return True, self._path(text, setting)
+
+    def _authentications(self) -> tuple[str, ...]:
+        text = self.query.text("PreferredAuthentications")
+        wanted = tuple(text.split(",")) if text else DEFAULT_AUTHENTICATIONS
+        switches = {
+            "publickey": "PubkeyAuthentication",
+            "keyboard-interactive": "KbdInteractiveAuthentication",
+            "password": "PasswordAuthentication",
+        }
+        return tuple(
+            method
+            for method in wanted
+            if method in switches and self.query.flag(switches[method], True)
+        )
+
+    def _authentication_notes(self) -> tuple[str, ...]:
+        notes = []
+        for keyword in ("GSSAPIAuthentication", "HostbasedAuthentication", "PKCS11Provider"):
+            setting = self.query.get(keyword)
+            if setting is not None and setting.value not in (False, "none"):
+                notes.append(f"{keyword} ({setting.place}) is not supported")
+        return tuple(notes)
+
+    def _known_hosts(self) -> tuple[str, ...]:
+        setting = self.query.get("UserKnownHostsFile")
+        if setting is None:
+            directory = self.context.user_directory
+            return tuple(os.path.join(directory, name) for name in ("known_hosts", "known_hosts2"))
+        return self._host_files(setting)
+
+    def _global_known_hosts(self) -> tuple[str, ...]:
+        setting = self.query.get("GlobalKnownHostsFile")
+        if setting is None:
+            directory = self.context.system_directory
+            names = ("ssh_known_hosts", "ssh_known_hosts2")
+            return tuple(os.path.join(directory, name) for name in names)
+        return self._host_files(setting)
+
+    def _host_files(self, setting: Setting) -> tuple[str, ...]:
+        words = cast("tuple[str, ...]", setting.value)
+        return tuple(
+            word if is_known_hosts_entry(word) else self._path(word, setting)
+            for word in words
+            if word.lower() != "none"
+        )
+
+    def _seconds(self, keyword: str) -> Optional[float]:
+        setting = self.query.get(keyword)
+        return setting.value if setting and isinstance(setting.value, float) else None
+
+    def _algorithms(self, keyword: str) -> Optional[tuple[str, ...]]:
+        text = self.query.text(keyword)
+        return tuple(text.split(",")) if text else None
+
+    def _forward_agent(self) -> bool:
+        setting = self.query.get("ForwardAgent")
+        if setting is None or str(setting.value).lower() in ("no", "false"):
+            return False
+        self.cache.warn_once(setting, "is not supported yet and is ignored")
+        return True
+
+    def _environment(self) -> tuple[tuple[str, str], ...]:
+        """What SetEnv and the options say, then the local variables that SendEnv names."""
+        setting = self.query.get("SetEnv")
+        pairs = cast("tuple[tuple[str, str], ...]", setting.value) if setting else ()
+        found: dict[str, str] = {}
+        for name, value in pairs:
+            found.setdefault(name, value)
+        for name in self._sent_names():
+            found.setdefault(name, os.environ[name])
+        return tuple(found.items())
+
+    def _sent_names(self) -> list[str]:
+        patterns: list[str] = []
+        for setting in self.query.all("SendEnv"):
+            for pattern in cast("tuple[str, ...]", setting.value):
+                if pattern.startswith("-"):
+                    patterns = [name for name in patterns if not matches_list(name, [pattern[1:]])]
+                else:
+                    patterns.append(pattern)
+        return [name for name in sorted(os.environ) if matches_list(name, patterns)]
+
+    def _path(self, text: str, setting: Optional[Setting] = None) -> str:
+        """Expand tokens, environment variables and the home directory in a path."""
+        if "%" not in text and "${" not in text and not text.startswith("~"):
+            return text
+        try:
+            return self.context.expand_home(
+                expand_tokens(expand_environment(text), self._all_tokens())
+            )
+        except ValueError as error:
+            if setting is None:
+                raise
+            raise ConfigurationError(f"{setting.place}: {setting.keyword}: {error}") from None
+
+    def _all_tokens(self) -> Mapping[str, str]:
+        """The tokens of ssh_config(5) TOKENS that paths accept."""
+        if self._tokens is None:
+            context = self.context
+            connection = f"{context.hostname}{self.hostname}{self.port}{self.user}"
+            self._tokens = {
+                "C": hashlib.sha1(connection.encode()).hexdigest(),  # noqa: S324 - a name, no proof
+                "d": context.home,
+                "h": self.hostname,
+                "i": context.uid,
+                "k": self.query.text("HostKeyAlias") or self.node,
+                "L": context.hostname.partition(".")[0],
+                "l": context.hostname,
+                "n": self.node,
+                "p": str(self.port),
+                "r": self.user,
+                "u": context.user,
+            }
+        return self._tokens
+
+
+def _unsupported(setting: Setting) -> ConfigurationError:
+    return ConfigurationError(f"{setting.keyword} ({setting.place}) is not supported yet")

@@ -1,0 +1,291 @@
+"""The keywords of ssh_config(5): how the value of each is written, and what is made of it here.
+
+A keyword is honoured, or accepted silently because it only concerns the ssh program's own process
+or does not change what a command does, or accepted with one warning because it is not supported.
+Keywords that would change whom we talk to are honoured or refused, never ignored: see
+:mod:`.options`, which refuses them for the nodes that they apply to.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Callable, Optional
+
+
+class Treatment(Enum):
+    """What is made of a keyword."""
+
+    HONOURED = "honoured"
+    SILENT = "accepted silently"
+    WARNED = "accepted with a warning"
+
+
+@dataclass(frozen=True)
+class Keyword:
+    """One keyword of ssh_config(5).
+
+    Attributes:
+        name: as the manual page spells it.
+        parse: makes the value of the words after the keyword; raises ValueError.
+        treatment: what is made of it.
+        additive: whether further values add up; otherwise the first one wins.
+        raw: whether the rest of the line is one word, as for ProxyCommand.
+        neutral: lower-case values that ask for nothing and so need no warning.
+    """
+
+    name: str
+    parse: Callable[[Sequence[str]], object]
+    treatment: Treatment = Treatment.HONOURED
+    additive: bool = False
+    raw: bool = False
+    neutral: frozenset[str] = frozenset()
+
+
+# -- values ----------------------------------------------------------------------------------------
+
+
+def _single(words: Sequence[str]) -> str:
+    if not words or not words[0]:
+        raise ValueError("a value is missing")
+    if len(words) > 1:
+        raise ValueError(f"extra arguments at end of line: {' '.join(words[1:])!r}")
+    return words[0]
+
+
+def _several(words: Sequence[str]) -> tuple[str, ...]:
+    if not all(words):
+        raise ValueError("an empty value")
+    return tuple(words)
+
+
+def _anything(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(words)
+
+
+def _choice(**values: object) -> Callable[[Sequence[str]], object]:
+    """A parser of one word out of these; underscores stand for hyphens."""
+    by_word = {word.replace("_", "-"): value for word, value in values.items()}
+
+    def parse(words: Sequence[str]) -> object:
+        word = _single(words)
+        if word.lower() not in by_word:
+            raise ValueError(f"{word!r} is none of {', '.join(by_word)}")
+        return by_word[word.lower()]
+
+    return parse
+
+
+_YES_NO: Mapping[str, object] = {"yes": True, "no": False, "true": True, "false": False}
+_flag = _choice(**_YES_NO)
+
+
+def _integer(low: int, high: int) -> Callable[[Sequence[str]], int]:
+    def parse(words: Sequence[str]) -> int:
+        word = _single(words)
+        if not re.fullmatch(r"[0-9]{1,9}", word) or not low <= int(word) <= high:
+            raise ValueError(f"{word!r} is no number from {low} to {high}")
+        return int(word)
+
+    return parse
+
+
+def _port(words: Sequence[str]) -> int:
+    word = _single(words)
+    if word.isdigit():
+        return _integer(1, 65535)(words)
+    try:
+        return socket.getservbyname(word, "tcp")
+    except OSError:
+        raise ValueError(f"{word!r} is no port") from None
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_seconds(word: str) -> Optional[float]:
+    """Read an interval as sshd_config(5) "TIME FORMATS" has it, such as 90, 10m or 1h30m.
+
+    Returns:
+        Seconds, or None for 'none'.
+
+    Raises:
+        ValueError: it is no such interval.
+    """
+    if word == "none":
+        return None
+    if not re.fullmatch(r"([0-9]+[smhdwSMHDW])*[0-9]*", word) or not word:
+        raise ValueError(f"{word!r} is no interval such as 90, 10m or 1h30m")
+    parts = re.findall(r"([0-9]+)([a-z]?)", word.lower())
+    return float(sum(int(count) * _UNITS[unit] for count, unit in parts))
+
+
+def _seconds(words: Sequence[str]) -> Optional[float]:
+    return parse_seconds(_single(words))
+
+
+def _files(words: Sequence[str]) -> tuple[str, ...]:
+    if len(words) > 1 and any(word.lower() == "none" for word in words):
+        raise ValueError("'none' must stand alone")
+    return _several(words)
+
+
+def _algorithms(words: Sequence[str]) -> str:
+    word = _single(words)
+    if not all(word.lstrip("+-^").split(",")):
+        raise ValueError(f"{word!r} is no list of algorithms")
+    return word
+
+
+def _environment(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name:
+            raise ValueError(f"{word!r} is not of the form NAME=VALUE")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+
+# What concerns the ssh program's own process, its terminal and its shared connections, or does not
+# change what a command does and whom we talk to.
+_OWN_PROCESS = """
+    AddKeysToAgent BatchMode CanonicalizeFallbackLocal CanonicalizePermittedCNAMEs
+    ChannelTimeout CheckHostIP ClearAllForwardings ControlMaster ControlPath ControlPersist
+    EnableEscapeCommandline EnableSSHKeysign EscapeChar ExitOnForwardFailure
+    ForkAfterAuthentication ForwardX11Timeout ForwardX11Trusted GatewayPorts
+    GSSAPIClientIdentity GSSAPIDelegateCredentials GSSAPIKexAlgorithms
+    GSSAPIRenewalForcesRekey GSSAPIServerIdentity GSSAPITrustDns IPQoS LocalCommand LogLevel
+    LogVerbose NumberOfPasswordPrompts ObscureKeystrokeTiming PermitRemoteOpen
+    ProxyUseFdpass SecurityKeyProvider SessionType StdinNull StreamLocalBindMask
+    StreamLocalBindUnlink SyslogFacility Tag TunnelDevice UpdateHostKeys UseKeychain
+    VersionAddendum VisualHostKey WarnWeakCrypto XAuthLocation
+"""
+# What OpenSSH has given up, and accepts as well.
+_LONG_GONE = """
+    AFSTokenPassing Cipher CompressionLevel FallBackToRsh GlobalKnownHostsFile2
+    KerberosAuthentication KerberosTGTPassing Protocol RhostsAuthentication
+    RhostsRSAAuthentication RSAAuthentication UseBlacklistedKeys UsePrivilegedPort
+    UserKnownHostsFile2 UseRoaming UseRsh
+"""
+
+
+def _table() -> Iterator[Keyword]:
+    """Every keyword, under the name that the manual page gives it."""
+    for name, parse in {
+        "AddressFamily": _choice(any=socket.AF_UNSPEC, inet=socket.AF_INET, inet6=socket.AF_INET6),
+        "BindAddress": _single,
+        "BindInterface": _single,
+        "CanonicalDomains": _several,
+        "CanonicalizeHostname": _choice(**_YES_NO, always=True),
+        "CanonicalizeMaxDots": _integer(0, 1000),
+        "Ciphers": _algorithms,
+        "Compression": _flag,
+        "ConnectionAttempts": _integer(1, 1000000),
+        "ConnectTimeout": _seconds,
+        "ForwardAgent": _single,
+        "GlobalKnownHostsFile": _files,
+        "GSSAPIAuthentication": _flag,
+        "HashKnownHosts": _flag,
+        "HostbasedAuthentication": _flag,
+        "HostKeyAlgorithms": _algorithms,
+        "HostKeyAlias": _single,
+        "HostName": _single,
+        "IdentitiesOnly": _flag,
+        "IdentityAgent": _single,
+        "KbdInteractiveAuthentication": _flag,
+        "KexAlgorithms": _algorithms,
+        "MACs": _algorithms,
+        "PasswordAuthentication": _flag,
+        "PKCS11Provider": _single,
+        "Port": _port,
+        "PreferredAuthentications": _single,
+        "PubkeyAuthentication": _choice(**_YES_NO, unbound=True, host_bound=True),
+        "RefuseConnection": _single,
+        "RequestTTY": _choice(**{**_YES_NO, "auto": False}, force=True),
+        "RevokedHostKeys": _single,
+        "ServerAliveCountMax": _integer(0, 1000000),
+        "ServerAliveInterval": _seconds,
+        "SetEnv": _environment,
+        "StrictHostKeyChecking": _choice(
+            yes="strict",
+            true="strict",
+            ask="strict",
+            accept_new="accept-new",
+            no="off",
+            false="off",
+            off="off",
+        ),
+        "TCPKeepAlive": _flag,
+        "User": _single,
+        "UserKnownHostsFile": _files,
+        "VerifyHostKeyDNS": _choice(**_YES_NO, ask=True),
+    }.items():
+        yield Keyword(name, parse)
+    yield Keyword("CertificateFile", _single, additive=True)
+    yield Keyword("IdentityFile", _single, additive=True)
+    yield Keyword("SendEnv", _several, additive=True)
+    yield Keyword("IgnoreUnknown", _single)
+    yield Keyword("ProxyCommand", _single, raw=True)
+    yield Keyword("ProxyJump", _single, raw=True)
+    # These three are taken care of by the file's reader, before any value is looked at.
+    for name in ("Host", "Match", "Include"):
+        yield Keyword(name, _several)
+
+    for name in (*_OWN_PROCESS.split(), *_LONG_GONE.split()):
+        yield Keyword(name, _anything, Treatment.SILENT)
+
+    for name, neutral in {
+        "CASignatureAlgorithms": "",
+        "DynamicForward": "",
+        "FingerprintHash": "sha256",
+        "ForwardX11": "no false",
+        "GSSAPIKeyExchange": "no false",
+        "HostbasedAcceptedAlgorithms": "",
+        "KnownHostsCommand": "none",
+        "LocalForward": "",
+        "NoHostAuthenticationForLocalhost": "no false",
+        "PermitLocalCommand": "no false",
+        "PubkeyAcceptedAlgorithms": "",
+        "RekeyLimit": "",
+        "RemoteCommand": "none",
+        "RemoteForward": "",
+        "RequiredRSASize": "1024",
+        "Tunnel": "no false",
+    }.items():
+        yield Keyword(name, _anything, Treatment.WARNED, neutral=frozenset(neutral.split()))
+
+
+KEYWORDS: Mapping[str, Keyword] = {keyword.name.lower(): keyword for keyword in _table()}
+
+ALIASES: Mapping[str, str] = {
+    "challengeresponseauthentication": "kbdinteractiveauthentication",
+    "dsaauthentication": "pubkeyauthentication",
+    "hostbasedkeytypes": "hostbasedacceptedalgorithms",
+    "identityfile2": "identityfile",
+    "keepalive": "tcpkeepalive",
+    "pubkeyacceptedkeytypes": "pubkeyacceptedalgorithms",
+    "skeyauthentication": "kbdinteractiveauthentication",
+    "smartcarddevice": "pkcs11provider",
+    "tisauthentication": "kbdinteractiveauthentication",
+}
+"""Former names that OpenSSH still accepts."""
+
+
+def find_keyword(name: str) -> Optional[Keyword]:
+    """Return the keyword of this name, in any case and also by a former name, or None."""
+    lower = name.lower()
+    return KEYWORDS.get(ALIASES.get(lower, lower))
+
+
+def nearest_keyword(name: str) -> Optional[str]:
+    """Return the keyword that is spelt most like this unknown one, or None if none is near."""
+    near = difflib.get_close_matches(name.lower(), KEYWORDS, n=1)
+    return KEYWORDS[near[0]].name if near else None

@@ -1,0 +1,254 @@
+"""What stands on names that paramiko does not document: held on every supported release."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any, Callable
+
+import paramiko
+import pytest
+from paramiko.message import Message
+
+from pyclustershell.loopback import LoopbackCluster
+from pyclustershell.transport.packet_socket import PacketSocket
+from pyclustershell.transport.paramiko_hooks import ClientTransport, ExecChannel, Then
+from tests.servers.leaks import no_leaks
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LoopbackCluster]:
+    with LoopbackCluster("node1", max_sessions=2) as cluster:
+        yield cluster
+
+
+class Client:
+    """A transport to the cluster's node, with answers as things to wait for."""
+
+    def __init__(self, cluster: LoopbackCluster) -> None:
+        self.ended = threading.Event()
+        sock = socket.create_connection(("127.0.0.1", cluster.port("node1")))
+        self.socket = PacketSocket(sock, lambda: None)
+        self.transport = ClientTransport(self.socket, self.ended.set)
+        self.user = cluster.user
+        self.key = paramiko.Ed25519Key.from_private_key_file(cluster.identity_file)
+
+    def wait(self, start: Callable[[Callable[[], None]], Any]) -> None:
+        """Call something with an event's set(), and wait for it."""
+        event = threading.Event()
+        start(event.set)
+        assert event.wait(10)
+
+    def connect(self) -> None:
+        self.wait(self.transport.negotiate)
+        assert self.transport.is_active()
+        self.wait(
+            lambda then: self.transport.start_auth(then).auth_publickey(
+                self.user, self.key, self.transport.auth_answer.then
+            )
+        )
+        assert self.transport.is_authenticated()
+
+    def open(self) -> tuple[Any, Any]:
+        answers: list[Any] = []
+        self.wait(
+            lambda then: self.transport.open_exec_channel(
+                lambda channel, refusal: (answers.append((channel, refusal)), then())
+            )
+        )
+        answer: tuple[Any, Any] = answers[0]
+        return answer
+
+    def run(self, command: bytes) -> tuple[ExecChannel, bytes]:
+        channel, _refusal = self.open()
+        status = threading.Event()
+        channel.watch(status.set, lambda: None)
+        self.wait(lambda then: channel.request_exec(command, then))
+        assert channel.was_granted
+        output = b"".join(iter(lambda: channel.recv(65536), b""))
+        assert status.wait(10)
+        return channel, output
+
+    def close(self) -> None:
+        self.transport.close()
+        self.socket.close()
+        assert self.ended.wait(10)
+        self.transport.join(10)
+
+
+@pytest.fixture
+def client(cluster: LoopbackCluster) -> Iterator[Client]:
+    with no_leaks():
+        client = Client(cluster)
+        try:
+            client.connect()
+            yield client
+        finally:
+            client.close()
+
+
+def test_no_thread_but_the_transports_own(cluster: LoopbackCluster) -> None:
+    first = Client(cluster)
+    first.connect()
+    before = threading.active_count()
+    second = Client(cluster)
+    second.connect()
+    # One of ours, and the one that the server, in this process too, has for its side.
+    assert threading.active_count() - before == 2
+    first.close()
+    second.close()
+
+
+def test_what_is_offered_is_strong_and_fast_first(client: Client) -> None:
+    transport = client.transport
+    if "aes128-gcm@openssh.com" in transport._cipher_info:
+        assert transport.remote_cipher == "aes128-gcm@openssh.com"
+    assert transport.agreed_on_strict_kex
+    offered = (
+        *transport.preferred_ciphers,
+        *transport.preferred_macs,
+        *transport.preferred_kex,
+        *transport.preferred_keys,
+        *transport.preferred_pubkeys,
+    )
+    for name in offered:
+        assert not any(weak in name for weak in ("cbc", "3des", "md5", "sha1", "ssh-dss")), name
+        assert not name.startswith("ssh-rsa"), name
+
+
+def test_offers_follow_the_settings(cluster: LoopbackCluster) -> None:
+    client = Client(cluster)
+    transport = client.transport
+    assert transport.offer("ciphers", ("aes256-ctr", "no-such-cipher")) == ("aes256-ctr",)
+    assert transport.offer("macs", ("no-such-mac",)) == ()
+    assert transport.offer("keys", None, ("ssh-ed25519",))[0] == "ssh-ed25519"
+    before = transport.preferred_kex
+    assert transport.offer("kex", None) == before
+    client.socket.close()
+
+
+def test_exit_status_and_exit_signal(client: Client) -> None:
+    channel, output = client.run(b"echo out; exit 3")
+    assert (output, channel.exit_status, channel.exit_signal) == (b"out\n", 3, None)
+    assert channel.has_exit_status
+    channel, _output = client.run(b"kill -USR1 $$")
+    assert channel.exit_signal == "USR1"
+    assert channel.has_exit_status
+
+
+def test_a_signal_reaches_the_command(client: Client) -> None:
+    channel, _refusal = client.open()
+    status = threading.Event()
+    channel.watch(status.set, lambda: None)
+    client.wait(lambda then: channel.request_exec(b"echo ready; exec sleep 60", then))
+    assert channel.recv(6) == b"ready\n"
+    channel.send_signal("TERM")
+    assert status.wait(10)
+    assert channel.exit_signal == "TERM"
+    channel.close()
+
+
+def test_the_server_closes_a_channel_that_has_ended(client: Client) -> None:
+    channel, _output = client.run(b"true")
+    assert channel.closed_by_server or not channel.closed
+    channel.close()
+
+
+def test_a_lost_connection_is_not_the_servers_close(client: Client) -> None:
+    channel, _refusal = client.open()
+    closed = threading.Event()
+    channel.watch(closed.set, lambda: None)
+    client.socket._shut_down()
+    assert closed.wait(10)
+    assert channel.closed
+    assert not channel.closed_by_server
+
+
+def test_a_channel_more_than_the_server_allows_is_refused(client: Client) -> None:
+    channels = [client.open()[0] for _ in range(2)]
+    channel, refusal = client.open()
+    assert channel is None
+    assert isinstance(refusal, paramiko.ChannelException)
+    for channel in channels:
+        channel.close()
+
+
+def test_refused_authentication_names_the_methods_that_can_go_on(
+    cluster: LoopbackCluster,
+) -> None:
+    client = Client(cluster)
+    client.wait(client.transport.negotiate)
+    client.wait(
+        lambda then: client.transport.start_auth(then).auth_password(
+            client.user, "wrong", client.transport.auth_answer.then
+        )
+    )
+    assert not client.transport.is_authenticated()
+    assert client.transport.auth_answer.allowed == ("publickey",)
+    assert not client.transport.auth_answer.partial
+    client.close()
+
+
+def test_nothing_waits_for_a_key_exchange(client: Client) -> None:
+    """In paramiko each of these would wait until the exchange is over, for 30 s at the most."""
+    transport = client.transport
+    answers: list[Any] = []
+    answered = threading.Event()
+    with transport.clear_to_send_lock:
+        transport.clear_to_send.clear()
+    # From this thread, as the engine does it.
+    transport.open_exec_channel(lambda *answer: (answers.append(answer), answered.set()))
+    assert len(transport._deferred) == 1
+    # And while it is under way: a key exchange of our own, which is over when NEWKEYS has come.
+    transport._send_kex_init()
+    assert answered.wait(10)
+    assert transport._deferred == []
+    [(channel, refusal)] = answers
+    assert refusal is None
+    assert isinstance(channel, ExecChannel)
+    channel.close()
+
+
+def test_rekeying_all_the_time_loses_nothing(
+    cluster: LoopbackCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramiko.packet.Packetizer.REKEY_BYTES", 65536)
+    client = Client(cluster)
+    client.connect()
+    _channel, output = client.run(b"yes 0123456789abcde | head -c 3200000")
+    assert output == b"0123456789abcde\n" * 200_000
+    client.close()
+
+
+def test_the_end_is_told_once_whoever_ends_it(cluster: LoopbackCluster) -> None:
+    client = Client(cluster)
+    client.connect()
+    client.close()
+    client = Client(cluster)
+    client.connect()
+    client.socket._shut_down()
+    assert client.ended.wait(10)
+    client.close()
+
+
+def test_then_takes_the_step_where_it_is_set() -> None:
+    threads: list[int] = []
+    then = Then(lambda: threads.append(threading.get_ident()))
+    then.set()
+    then.clear()
+    assert not then.is_set()
+    assert threads == [threading.get_ident()]
+
+
+def test_messages_keep_their_position() -> None:
+    """take_request() looks at a message's kind and puts it back: on an undocumented attribute."""
+    message = Message()
+    message.add_int(1)
+    message.add_string("exit-status")
+    message = Message(message.asbytes())
+    message.get_int()
+    position = message.packet.tell()
+    assert message.get_text() == "exit-status"
+    message.packet.seek(position)
+    assert message.get_text() == "exit-status"
