@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any, Callable, Optional
 
 
 def config_paths(config_name: str) -> list[str]:
@@ -42,3 +43,76 @@ class Defaults:
 
 
 DEFAULTS = Defaults()
+
+
+# -- tasks --
+
+#: The info keys that a task knows, with their values where nothing is set (see Task.set_info).
+TASK_INFO: dict[str, Any] = {
+    "debug": False,
+    "fanout": 64,
+    "grooming_delay": 0.25,
+    "connect_timeout": 10,
+    "command_timeout": 0,
+    "ssh_user": None,
+    "ssh_options": None,
+    "ssh_path": None,
+    "scp_user": None,
+    "scp_options": None,
+    "ssh_pool_size": None,  # connections open at once; None: as many as the fanout
+    "ssh_idle_ttl": 60.0,  # seconds
+    "ssh_kill_grace": 2.0,  # seconds between TERM and KILL; None: leave the command running
+}
+
+#: The default keys of a task: what its workers are made with (see Task.set_default).
+TASK_DEFAULTS: dict[str, Any] = {
+    "stderr": False,
+    "stdin": True,
+    "stdout_msgtree": True,
+    "stderr_msgtree": True,
+    "distant_worker": None,
+}
+
+
+def check_task_info(key: str, value: Any) -> None:
+    """Check the value of an info key.
+
+    Raises:
+        TypeError: it is of a wrong type.
+        ValueError: it is out of range.
+    """
+    check = _INFO_CHECKS.get(key)
+    if check is not None:
+        check(key, value)
+
+
+def _positive_integer(key: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{key} must be an integer, not {value!r}")
+    if value < 1:
+        raise ValueError(f"{key} must be at least 1, not {value}")
+
+
+def _seconds(key: str, value: Any) -> None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise TypeError(f"{key} must be a number of seconds, not {value!r}")
+    if not value >= 0:
+        raise ValueError(f"{key} must not be negative, but is {value}")
+
+
+def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
+    def check_unless_none(key: str, value: Optional[Any]) -> None:
+        if value is not None:
+            check(key, value)
+
+    return check_unless_none
+
+
+_INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "fanout": _positive_integer,
+    "ssh_pool_size": _optional(_positive_integer),
+    "connect_timeout": _seconds,
+    "command_timeout": _seconds,
+    "ssh_idle_ttl": _seconds,
+    "ssh_kill_grace": _optional(_seconds),
+}

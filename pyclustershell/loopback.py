@@ -25,6 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Optional, Protocol, Union
 
+from .engine.limits import ensure_descriptors
 from .exceptions import PyClusterShellError
 from .nodeset import NodeSet
 from .transport.server import (
@@ -41,6 +42,12 @@ DEFAULT_SHELL = ("cmd.exe", "/c") if sys.platform == "win32" else ("/bin/sh", "-
 
 # sshd's default.
 DEFAULT_MAX_SESSIONS = 10
+
+# Each node has a listening socket. One that runs a command has a connection, whose client may be in
+# this process too (and have a pipe), and the three pipes of the command.
+_DESCRIPTORS_PER_BUSY_NODE = 8
+_BUSY_NODES = 64  # the default fanout
+_DESCRIPTORS_SPARE = 64
 
 # Names end up in configuration files and as directories.
 _NODE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
@@ -131,10 +138,16 @@ class LoopbackCluster:
         """Make keys and configuration files, and listen. Does nothing where it already does.
 
         Raises:
-            OSError: there are not enough file descriptors, or no room for temporary files.
+            EngineCapacityError: the system does not allow as many open files as this takes.
+            OSError: there is no room for temporary files.
         """
         if self._server is not None:
             return
+        busy = min(len(self.nodes), _BUSY_NODES)
+        ensure_descriptors(
+            len(self.nodes) + _DESCRIPTORS_PER_BUSY_NODE * busy + _DESCRIPTORS_SPARE,
+            "use fewer nodes, or raise the limit of open files (ulimit -n)",
+        )
         self._directory = tempfile.TemporaryDirectory(prefix="pyclustershell-")
         try:
             self._start_in(Path(self._directory.name))

@@ -8,8 +8,9 @@ import warnings
 import weakref
 from collections.abc import Collection, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
+from .defaults import TASK_DEFAULTS, TASK_INFO, check_task_info
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
 from .engine.timer import EngineTimer
@@ -26,9 +27,11 @@ from .nodeset import NodeSet
 from .results import Results
 
 if TYPE_CHECKING:
-    from .transport.options import ConnectionSettings, SSHOptions
+    from .transport.context import SSHContext
+    from .transport.options import SSHOptions
     from .transport.pool import TransportPool
     from .transport.reaper import Reaper
+    from .transport.settings import ConnectionSettings
     from .worker.worker import Worker
 
 __all__ = [
@@ -50,40 +53,6 @@ def _print_debug(_task: Task, line: str) -> None:
     print(line)
 
 
-def _default_info() -> dict[str, Any]:
-    return {
-        "debug": False,
-        "print_debug": _print_debug,
-        "fanout": 64,
-        "grooming_delay": 0.25,
-        "connect_timeout": 10,
-        "command_timeout": 0,
-        "ssh_user": None,
-        "ssh_options": None,
-        "ssh_path": None,
-        "scp_user": None,
-        "scp_options": None,
-        "ssh_pool_size": None,
-        "ssh_idle_ttl": 60.0,
-        "ssh_kill_grace": 2.0,
-    }
-
-
-def _default_defaults() -> dict[str, Any]:
-    return {
-        "stderr": False,
-        "stdin": True,
-        "stdout_msgtree": True,
-        "stderr_msgtree": True,
-        "engine": "auto",
-        "port_qlimit": 100,
-        "local_worker": None,
-        "distant_worker": None,
-        "local_workername": "popen",
-        "distant_workername": "ssh",
-    }
-
-
 class _Abort(BaseException):
     """Carries ``Task.abort()`` from a handler up to ``Task.resume()``."""
 
@@ -99,13 +68,14 @@ class Task:
     def __init__(self) -> None:
         self.thread = threading.current_thread()
         self.results = Results()
-        self._info = _default_info()
-        self._default = _default_defaults()
+        self._info = {**TASK_INFO, "print_debug": _print_debug}
+        self._default = dict(TASK_DEFAULTS)
         # What was set, as opposed to what is only a default: configuration files come in between.
         self._info_set: set[str] = set()
         self._engine = Engine()
+        self._ssh: Optional[SSHContext] = None
         self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
-        self._ssh: Optional[_SSHContext] = None
+        self._ssh_settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
 
     def __repr__(self) -> str:
         pool = self._ssh.pool if self._ssh is not None else "no connections"
@@ -134,9 +104,7 @@ class Task:
         Raises:
             ValueError, TypeError, ConfigurationError: the value is wrong for this key.
         """
-        check = _INFO_CHECKS.get(info_key)
-        if check is not None:
-            check(info_key, value)
+        check_task_info(info_key, value)
         if info_key == "ssh_options" and value:
             from .transport.options import SSHOptions
 
@@ -147,8 +115,7 @@ class Task:
             )
         self._info[info_key] = value
         self._info_set.add(info_key)
-        if self._ssh is not None:
-            self._ssh.forget_settings()
+        self._ssh_settings.clear()
         if self._engine.running:
             self._apply_limits()
 
@@ -182,8 +149,7 @@ class Task:
         from .transport.options import SSHOptions
 
         self._ssh_layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
-        if self._ssh is not None:
-            self._ssh.forget_settings()
+        self._ssh_settings.clear()
 
     def connection_settings(
         self, node: str, ssh: Optional[SSHOptions] = None
@@ -197,7 +163,30 @@ class Task:
         Raises:
             NodeConfigurationError: options or configuration files are wrong for this node.
         """
-        return self._connections.settings(self, node, ssh)
+        settings = self._ssh_settings.get((node, ssh))
+        if settings is None:
+            settings = self._connections.resolve(node, self._ssh_options(node, ssh))
+            self._ssh_settings[node, ssh] = settings
+        return settings
+
+    def _ssh_options(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
+        """What info keys, ``ssh_options``, :meth:`configure_ssh` and one call say for a node."""
+        from .transport.options import SSHOptions
+
+        # From the weakest to the strongest. An info key that was not set is a mere default, which
+        # is weaker than the configuration files.
+        options = SSHOptions()
+        if "connect_timeout" in self._info_set and self.info("connect_timeout"):
+            options = SSHOptions(connect_timeout=self.info("connect_timeout"))
+        if self.info("ssh_user"):
+            options = SSHOptions(user=self.info("ssh_user")).over(options)
+        if self.info("ssh_options"):
+            options = SSHOptions.parse_command_line(self.info("ssh_options")).over(options)
+        for for_all in (True, False):
+            for nodes, layer in self._ssh_layers:
+                if (nodes is None) is for_all and (nodes is None or node in nodes):
+                    options = layer.over(options)
+        return options if ssh is None else ssh.over(options)
 
     # -- running --
 
@@ -365,7 +354,7 @@ class Task:
     def _apply_limits(self) -> None:
         self._engine.fanout = self.info("fanout")
         if self._ssh is not None:
-            self._ssh.pool.limit = self.info("ssh_pool_size") or self._engine.fanout
+            self._ssh.pool.limit = self._pool_size()
             self._ssh.pool.idle_ttl = self.info("ssh_idle_ttl")
 
     def _check_capacity(self) -> None:
@@ -412,12 +401,19 @@ class Task:
     # -- connections --
 
     @property
-    def _connections(self) -> _SSHContext:
+    def _connections(self) -> SSHContext:
         if self._ssh is None:
-            self._ssh = _SSHContext(self._engine)
+            # Here, not at the top: importing this package does not import paramiko.
+            from .transport.context import SSHContext
+
+            self._ssh = SSHContext(
+                self._engine, self.reaper, self._pool_size(), self.info("ssh_idle_ttl")
+            )
             _close_at_exit(self)
-            self._apply_limits()
         return self._ssh
+
+    def _pool_size(self) -> int:
+        return int(self.info("ssh_pool_size") or self.info("fanout"))
 
     @property
     def pool(self) -> TransportPool:
@@ -533,96 +529,6 @@ class Task:
     def flush_errors(self) -> None:
         """Forget all standard error."""
         self.results.flush("stderr")
-
-
-class _SSHContext:
-    """What a task's SSH connections share. Made when the first one is needed.
-
-    Args:
-        engine: the task's engine.
-    """
-
-    def __init__(self, engine: Engine) -> None:
-        # Here, not at the top: importing this package does not import paramiko.
-        from .transport.auth import KeyStore
-        from .transport.connection import Connection
-        from .transport.dialer import Resolver
-        from .transport.hostkeys import HostKeyChecker
-        from .transport.pool import TransportPool
-        from .transport.sshconfig import ConfigCache
-
-        resolver, keys, host_keys = Resolver(), KeyStore(), HostKeyChecker()
-
-        def connect(
-            settings: ConnectionSettings, on_closed: Callable[[Connection], None]
-        ) -> Connection:
-            return Connection(settings, engine, resolver, keys, host_keys, on_closed)
-
-        self.pool = TransportPool(engine, connect, _reaper(), limit=64, idle_ttl=60.0)
-        self._config_cache = ConfigCache()
-        self._settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
-
-    def forget_settings(self) -> None:
-        """Something was set that settings are made of."""
-        self._settings.clear()
-
-    def settings(self, task: Task, node: str, ssh: Optional[SSHOptions]) -> ConnectionSettings:
-        """The settings of a node's connection, made once."""
-        settings = self._settings.get((node, ssh))
-        if settings is None:
-            settings = self._make_settings(task, node, ssh)
-            self._settings[node, ssh] = settings
-        return settings
-
-    def _make_settings(
-        self, task: Task, node: str, ssh: Optional[SSHOptions]
-    ) -> ConnectionSettings:
-        from .transport.options import SSHOptions, resolve
-
-        # From the weakest to the strongest. An info key that was not set is a mere default, which
-        # is weaker than the configuration files.
-        options = SSHOptions()
-        if "connect_timeout" in task._info_set and task.info("connect_timeout"):
-            options = SSHOptions(connect_timeout=task.info("connect_timeout"))
-        if task.info("ssh_user"):
-            options = SSHOptions(user=task.info("ssh_user")).over(options)
-        if task.info("ssh_options"):
-            options = SSHOptions.parse_command_line(task.info("ssh_options")).over(options)
-        for for_all in (True, False):
-            for nodes, layer in task._ssh_layers:
-                if (nodes is None) is for_all and (nodes is None or node in nodes):
-                    options = layer.over(options)
-        if ssh is not None:
-            options = ssh.over(options)
-        return resolve(node, options, config_cache=self._config_cache)
-
-
-def _positive_integer(key: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{key} must be an integer, not {value!r}")
-    if value < 1:
-        raise ValueError(f"{key} must be at least 1, not {value}")
-
-
-def _seconds(key: str, value: Any) -> None:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{key} must be a number of seconds, not {value!r}")
-    if not value >= 0:
-        raise ValueError(f"{key} must not be negative, but is {value}")
-
-
-def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
-    return lambda key, value: None if value is None else check(key, value)
-
-
-_INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "fanout": _positive_integer,
-    "ssh_pool_size": _optional(_positive_integer),
-    "connect_timeout": _seconds,
-    "command_timeout": _seconds,
-    "ssh_idle_ttl": _seconds,
-    "ssh_kill_grace": _optional(_seconds),
-}
 
 
 # -- one task per thread --

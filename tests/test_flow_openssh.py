@@ -35,13 +35,27 @@ FANOUT = 64
 MANY = 400
 
 
-@pytest.fixture
-def task(sshd: Sshd) -> Iterator[Task]:
-    """A task that reaches the nodes of the shared server, and leaves nothing when it is closed."""
+@contextlib.contextmanager
+def task_on(server: Sshd) -> Iterator[Task]:
+    """A task that reaches the nodes of a server, and leaves nothing behind when it is closed."""
     with no_leaks(), Task() as task:
-        task.set_info("ssh_options", f"-F {sshd.ssh_config}")
+        task.set_info("ssh_options", f"-F {server.ssh_config}")
         task.set_info("fanout", FANOUT)
         yield task
+
+
+@pytest.fixture
+def task(sshd: Sshd) -> Iterator[Task]:
+    """A task on the server that all tests share."""
+    with task_on(sshd) as task:
+        yield task
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> Iterator[Sshd]:
+    """A server whose connections are all this test's own."""
+    with Sshd(tmp_path, nodes=MANY) as server:
+        yield server
 
 
 def outputs(task: Task) -> dict[str, bytes]:
@@ -63,35 +77,34 @@ def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
 # -- many nodes, few connections -------------------------------------------------------------------
 
 
-def test_many_nodes_twice_over_no_more_connections_than_the_fanout(sshd: Sshd, task: Task) -> None:
+def test_many_nodes_twice_over_no_more_connections_than_the_fanout(counted: Sshd) -> None:
     expected = dict.fromkeys(names(1, MANY), b"ok")
-    with sshd.watch_connections() as watch:
+    with task_on(counted) as task, counted.watch_connections() as watch:
         for _ in range(2):
             task.run("echo ok", nodes=f"node[1-{MANY}]", timeout=60)
             assert list(task.iter_failures()) == []
             assert outputs(task) == expected
             assert [(rc, len(nodes)) for rc, nodes in task.iter_retcodes()] == [(0, MANY)]
-    # As many as allowed, or the watch has not seen them; and never more.
+    # Never more; and the watch does see them, the last time while all are idle.
     assert watch.max_connections == FANOUT
 
 
-def test_a_larger_pool_keeps_every_connection(sshd: Sshd, task: Task) -> None:
-    task.set_info("ssh_pool_size", 100)
+def test_a_larger_pool_keeps_every_connection(counted: Sshd) -> None:
     # SSH_CONNECTION holds the client's port: the same one is the same connection.
     command = 'echo "$SSH_CONNECTION"'
-    task.run(command, nodes="node[1-100]")
-    first = outputs(task)
-    assert len(first) == 100
-    assert sshd.connections() == 100
-    task.run(command, nodes="node[1-100]")
-    assert outputs(task) == first
-    task.close()
-    wait_until(lambda: sshd.connections() == 0)
+    with task_on(counted) as task:
+        task.set_info("ssh_pool_size", 100)
+        task.run(command, nodes="node[1-100]")
+        first = outputs(task)
+        assert len(first) == 100
+        assert counted.connections() == 100
+        task.run(command, nodes="node[1-100]")
+        assert outputs(task) == first
+    wait_until(lambda: counted.connections() == 0)
 
 
 def test_connections_are_made_anew_after_the_server_was_restarted(tmp_path: Path) -> None:
-    with Sshd(tmp_path) as server, no_leaks(), Task() as task:
-        task.set_info("ssh_options", f"-F {server.ssh_config}")
+    with Sshd(tmp_path) as server, task_on(server) as task:
         task.run("echo before", nodes="node[1-5]")
         server.stop()
         server.start()
@@ -101,8 +114,7 @@ def test_connections_are_made_anew_after_the_server_was_restarted(tmp_path: Path
 
 
 def test_a_server_that_allows_one_session_per_connection(tmp_path: Path) -> None:
-    with Sshd(tmp_path, MaxSessions=1) as server, no_leaks(), Task() as task:
-        task.set_info("ssh_options", f"-F {server.ssh_config}")
+    with Sshd(tmp_path, MaxSessions=1) as server, task_on(server) as task:
         workers = [task.shell(f"echo {i}; sleep 0.2", nodes="node1") for i in range(3)]
         task.resume()
         assert [worker.node_buffer("node1") for worker in workers] == [b"0", b"1", b"2"]
@@ -308,7 +320,8 @@ def test_the_example_of_the_readme(sshd: Sshd, tmp_path: Path) -> None:
             print(NodeSet.fromlist(nodes), bytes(buf).decode())
         """
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", script],
         cwd=tmp_path,

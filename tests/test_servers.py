@@ -128,7 +128,8 @@ def test_without_sshd_tests_skip_and_on_ci_they_fail(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
     command += ["-c", os.devnull, "--rootdir", str(tmp_path), str(tmp_path)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    search = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, search))}
     environment.pop("CI", None)
     outcome = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert "1 skipped" in outcome.stdout

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, BinaryIO, Optional
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Optional
 
 from ..event import EventHandler
 from ..exceptions import (
@@ -37,6 +37,17 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as of a program that a signal ended
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 # What -S makes of a node that has no exit status.
 RC_UNREACHABLE = 255
+
+
+class Parser(optparse.OptionParser):
+    """The command line's parser.
+
+    optparse, because the values of -o begin with a dash, which argparse does not allow.
+    """
+
+    def error(self, msg: str) -> NoReturn:
+        """Say what is wrong, and exit with status 2."""
+        self.exit(EXIT_USAGE, f"{PROGRAM}: {msg}\nTry '{PROGRAM} --help' for more.\n")
 
 
 class UsageError(Exception):
@@ -71,12 +82,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return EXIT_FAILED
 
 
-def make_parser() -> optparse.OptionParser:
-    """The command line's parser.
-
-    optparse, because the values of -o begin with a dash, which argparse does not allow.
-    """
-    parser = optparse.OptionParser(
+def make_parser() -> Parser:
+    """The parser of pyclush's options."""
+    parser = Parser(
         prog=PROGRAM,
         usage="%prog -w NODES [options] COMMAND",
         version=f"%prog {__version__}",
@@ -318,6 +326,12 @@ class OutputHandler(EventHandler):
             self._display.error_line(node, msg)
 
 
+def _common_first(item: tuple[NodeSet, object]) -> tuple[int, str]:
+    """Sorts what many nodes have in common before what few have."""
+    nodes = item[0]
+    return -len(nodes), str(nodes)
+
+
 def _print_gathered(task: Task, display: Display) -> None:
     """Print each different output once: by exit status, then the most common one first."""
     groups = [nodes for _, nodes in sorted(task.iter_retcodes(), key=lambda item: item[0])]
@@ -325,20 +339,20 @@ def _print_gathered(task: Task, display: Display) -> None:
     groups.append(list(task.iter_keys_timeout()))
     for group in groups:
         found = [(NodeSet.fromlist(nodes), buffer) for buffer, nodes in task.iter_buffers(group)]
-        for nodes, buffer in sorted(found, key=lambda item: (-len(item[0]), str(item[0]))):
+        for nodes, buffer in sorted(found, key=_common_first):
             display.gathered(nodes, bytes(buffer))
 
 
 def _print_summary(task: Task, display: Display) -> None:
-    failed = set()
-    for failure, nodes in task.iter_failures():
-        failed.update(nodes)
-        display.summary(NodeSet.fromlist(nodes), failure.cause)
+    failures = [(NodeSet.fromlist(nodes), failure) for failure, nodes in task.iter_failures()]
+    failed = {node for nodes, _ in failures for node in nodes}
+    for nodes, failure in sorted(failures, key=_common_first):
+        display.summary(nodes, failure.cause)
     timeouts = list(task.iter_keys_timeout())
     if timeouts:
         display.summary(NodeSet.fromlist(timeouts), "command timeout")
-    for code, nodes in sorted(task.iter_retcodes(), key=lambda item: item[0]):
-        exited = [node for node in nodes if node not in failed]
+    for code, keys in sorted(task.iter_retcodes(), key=lambda item: item[0]):
+        exited = [node for node in keys if node not in failed]
         if code and exited:
             display.summary(NodeSet.fromlist(exited), f"exited with exit code {code}")
 

@@ -12,10 +12,10 @@ from ..engine.engine import READ, Engine, Watch
 from ..exceptions import ConnectionLostError, NodeError, SessionError
 from ..linebuffer import LineBuffer
 from .connection import Connection
-from .options import ConnectionSettings
 from .paramiko_hooks import ExecChannel, read_available, write_available
 from .pool import TransportPool
 from .reaper import Reaper
+from .settings import ConnectionSettings
 from .state import (
     COMMAND_MOVES,
     CommandEvent,

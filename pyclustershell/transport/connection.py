@@ -6,7 +6,7 @@ import logging
 import socket
 import threading
 import time
-from typing import Any, Callable, Optional, Protocol
+from typing import Any, Callable, Optional, Protocol, cast
 
 from paramiko.ssh_exception import IncompatiblePeer
 
@@ -22,9 +22,9 @@ from ..exceptions import (
 from .auth import Authenticator, KeyStore
 from .dialer import Address, Dialer, Resolver
 from .hostkeys import HostKeyChecker
-from .options import ConnectionSettings
 from .packet_socket import PacketSocket
 from .paramiko_hooks import ClientTransport
+from .settings import ConnectionSettings
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 
 logger = logging.getLogger("pyclustershell.connection")
@@ -285,12 +285,13 @@ class Connection:
         logger.debug("%s: trying %s", self.settings.node, attempt.description)
         user = self.settings.user
         handler = self.transport.start_auth(self._on_auth_answer)
-        if attempt.method == "publickey":
+        if attempt.pkey is not None:
             handler.auth_publickey(user, attempt.pkey, handler.then)
-        elif attempt.method == "password":
+        elif attempt.password is not None:
             handler.auth_password(user, attempt.password, handler.then)
-        elif attempt.method == "keyboard-interactive":
-            handler.auth_interactive(user, attempt.handler, handler.then)
+        elif attempt.handler is not None:
+            # Any sequence of strings will do for paramiko, whatever its type stubs say.
+            handler.auth_interactive(user, cast(Any, attempt.handler), handler.then)
         else:
             handler.auth_none(user, handler.then)
 

@@ -18,7 +18,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 from ..exceptions import (
     HostKeyChangedError,
@@ -56,6 +56,16 @@ def host_name(host: str, port: int) -> str:
     """Return the name under which known_hosts has a host: lower case, ``[host]:port`` unless 22."""
     host = host.lower()
     return host if port == DEFAULT_PORT else f"[{host}]:{port}"
+
+
+_SHA1_BLOCK = 64
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+
+def _sha1(data: bytes) -> Any:
+    # The file format has it so. The hash hides names, it protects no key.
+    return hashlib.new("sha1", data, usedforsecurity=False)
 
 
 def hash_name(name: str, salt: bytes) -> bytes:
@@ -140,6 +150,56 @@ def _is_pattern(name: str) -> bool:
     return name.startswith("!") or "*" in name or "?" in name
 
 
+class _HashedLines:
+    """The hashed lines of a file, in its order.
+
+    Each line has a salt of its own, so a name must be hashed anew for each: HMAC-SHA1, that is two
+    runs of SHA-1 over a block of the salt and then the text (RFC 2104). The blocks are hashed
+    once, which makes a comparison twice as fast as with the hmac module.
+
+    Attributes:
+        lines: the lines.
+        compared: how many comparisons were made, to see what a search costs.
+    """
+
+    def __init__(self, lines: Sequence[KnownHost]) -> None:
+        self.lines = lines
+        self.compared = 0
+        self._started: Optional[list[tuple[Any, Any, bytes]]] = None
+
+    def find(self, name: str, numbers: Iterable[int], one_run: bool = False) -> list[int]:
+        """Return which of these lines are about the host.
+
+        Args:
+            name: the host's name.
+            numbers: the lines' numbers, in the order in which they are compared.
+            one_run: whether to stop at the first line that is not, behind one that is.
+        """
+        if self._started is None:
+            self._started = [_start_hash(line) for line in self.lines]
+        started = self._started
+        text = name.encode("utf-8", "surrogateescape")
+        found: list[int] = []
+        for number in numbers:
+            inner, outer, digest = started[number]
+            inner = inner.copy()
+            inner.update(text)
+            outer = outer.copy()
+            outer.update(inner.digest())
+            self.compared += 1
+            if outer.digest() == digest:
+                found.append(number)
+            elif found and one_run:
+                break
+        return found
+
+
+def _start_hash(line: KnownHost) -> tuple[Any, Any, bytes]:
+    block = line.salt if len(line.salt) <= _SHA1_BLOCK else _sha1(line.salt).digest()
+    block = block.ljust(_SHA1_BLOCK, b"\0")
+    return _sha1(block.translate(_INNER)), _sha1(block.translate(_OUTER)), line.digest
+
+
 class KnownHosts:
     """The lines of one known_hosts file, indexed. Not changed once it is made.
 
@@ -150,17 +210,18 @@ class KnownHosts:
         self._by_key: dict[bytes, list[KnownHost]] = {}
         self._by_name: dict[str, list[KnownHost]] = {}
         self._patterns: list[KnownHost] = []
-        self._hashed: list[KnownHost] = []
+        hashed: list[KnownHost] = []
         for entry in entries:
             self._by_key.setdefault(entry.blob, []).append(entry)
             if entry.salt:
-                self._hashed.append(entry)
+                hashed.append(entry)
             elif any(_is_pattern(name) for name in entry.names):
                 self._patterns.append(entry)
             else:
                 for name in set(entry.names):
                     self._by_name.setdefault(name, []).append(entry)
-        self._hashed_types = tuple(dict.fromkeys(e.key_type for e in self._hashed if not e.marker))
+        self._hashed = _HashedLines(hashed)
+        self._hashed_types = tuple(dict.fromkeys(e.key_type for e in hashed if not e.marker))
         self._nearby: dict[str, tuple[KnownHost, ...]] = {}
         self._last_hit = 0
 
@@ -191,7 +252,8 @@ class KnownHosts:
         """Return all lines about this host. Slow where many lines are hashed."""
         found = [*self._by_name.get(name, ())]
         found += [entry for entry in self._patterns if entry.matches(name)]
-        found += [entry for entry in self._hashed if entry.matches(name)]
+        lines = self._hashed.lines
+        found += [lines[number] for number in self._hashed.find(name, range(len(lines)))]
         return sorted(found, key=lambda entry: entry.line)
 
     def key_types(self, name: str) -> tuple[str, ...]:
@@ -217,16 +279,11 @@ class KnownHosts:
         the first lines found: a few hashes instead of thousands.
         """
         if name not in self._nearby:
-            start, count = self._last_hit, len(self._hashed)
-            found: list[KnownHost] = []
-            for step in range(count):
-                number = (start + step) % count
-                if self._hashed[number].matches(name):
-                    found.append(self._hashed[number])
-                    self._last_hit = number
-                elif found:
-                    break
-            self._nearby[name] = tuple(found)
+            lines, start = self._hashed.lines, self._last_hit
+            circle = (*range(start, len(lines)), *range(start))
+            found = self._hashed.find(name, circle, one_run=True)
+            self._last_hit = found[-1] if found else start
+            self._nearby[name] = tuple(lines[number] for number in found)
         return self._nearby[name]
 
 
@@ -454,7 +511,7 @@ def _names(settings: ConnectionSettings) -> tuple[str, ...]:
 def _written_name(name: str, hashed: bool) -> str:
     if not hashed:
         return name
-    salt = secrets.token_bytes(hashlib.sha1().digest_size)  # noqa: S324 - the file's format
+    salt = secrets.token_bytes(20)  # as long as the hash
     encoded = (base64.b64encode(part).decode() for part in (salt, hash_name(name, salt)))
     return "|1|" + "|".join(encoded)
 

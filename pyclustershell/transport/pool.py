@@ -14,7 +14,7 @@ from .state import ConnectionState
 
 if TYPE_CHECKING:
     from .connection import Connection, Lessee
-    from .options import ConnectionSettings
+    from .settings import ConnectionSettings
 
 
 class Reuse(NamedTuple):

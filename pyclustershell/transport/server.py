@@ -14,6 +14,7 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Callable, NamedTuple, Optional
@@ -30,7 +31,7 @@ from paramiko.common import (
 )
 
 from .server_hooks import ServerTransport
-from .server_session import Session, signal_group
+from .server_session import SIGKILL, Session, signal_group
 from .sftp_server import LocalFiles, SFTPSubsystem
 
 ADDRESS = "127.0.0.1"
@@ -257,9 +258,10 @@ class Connection(paramiko.ServerInterface):
             session.start()  # where the connection ended before its request could be answered
             session.end_input()
             session.send_signal("HUP")
+        deadline = time.monotonic() + (0 if self._server.stopping else _HANGUP_GRACE)
         for session in sessions:
-            session.wait(0 if self._server.stopping else _HANGUP_GRACE)
-            session.send_signal("KILL")
+            session.wait(max(0.0, deadline - time.monotonic()))  # stop() cuts it short
+            session.kill()
         self._channels.clear()
         self._server.connection_lost(self)
 
@@ -363,7 +365,11 @@ class Server:
             connection = Connection(self, node, sock)
             with self._lock:
                 self._connections.add(connection)
-            connection.transport.start_server(event=threading.Event(), server=connection)
+            try:
+                connection.transport.start_server(event=threading.Event(), server=connection)
+            except RuntimeError:
+                self.connection_lost(connection)
+                raise
         except (OSError, RuntimeError):  # reset meanwhile; no more threads
             logger.exception("%s: cannot serve a connection", node)
             sock.close()
@@ -403,17 +409,21 @@ class Server:
             self._thread.join(_JOIN_TIMEOUT)
         for listener in self._listeners:
             listener.close()
-        with self._lock:
-            connections, sessions = list(self._connections), list(self._sessions)
+        connections, sessions = self._snapshot()
         for connection in connections:
             connection.transport.disconnect()
         for session in sessions:
-            session.send_signal("KILL")
+            session.kill()
         for connection in connections:
             connection.join()
-        for session in sessions:
+        # What the connections still started before they ended is dead by now, too.
+        for session in {*sessions, *self._snapshot()[1]}:
             session.join(_JOIN_TIMEOUT)
         for group in self._groups:
-            signal_group(group, 9)
+            signal_group(group, SIGKILL)
         self._groups.clear()
         self.closing.close()
+
+    def _snapshot(self) -> tuple[list[Connection], list[Session]]:
+        with self._lock:
+            return list(self._connections), list(self._sessions)

@@ -34,6 +34,9 @@ _SIGNALS: dict[str, int] = {
 }
 _SIGNAL_NAMES = {number: name for name, number in _SIGNALS.items()}
 
+# The signal that ends a process whatever it does; Windows has but one way to end them.
+SIGKILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
 Argument = Union[str, bytes]
 
 
@@ -42,16 +45,19 @@ def signal_group(group: int, number: int) -> bool:
 
     Args:
         group: the group's number.
-        number: the signal's; 0 only looks whether the group is there (POSIX).
+        number: the signal's; 0 only looks whether the group is there. On Windows it never is:
+            processes have no groups there that outlive the first of them.
 
     Returns:
         Whether there is such a group.
     """
     try:
-        if sys.platform == "win32":
-            os.kill(group, signal.SIGTERM)
-        else:
+        if sys.platform != "win32":
             os.killpg(group, number)
+        elif number == 0:
+            return False
+        else:
+            os.kill(group, signal.SIGTERM)
     except OSError:
         return False
     return True
@@ -259,8 +265,13 @@ class Session:
             Whether it was sent: the name is known here, and the group still exists.
         """
         number = _SIGNALS.get(name)
-        if number is None:
-            return False
+        return number is not None and self._signal(number)
+
+    def kill(self) -> None:
+        """End the process group at once."""
+        self._signal(SIGKILL)
+
+    def _signal(self, number: int) -> bool:
         with self._lock:
             # When nothing holds the streams open any more, the group's number may be another's.
             if not self._status_due and not self._open_streams:

@@ -197,6 +197,10 @@ class Sshd:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             process.wait(STOP_DEADLINE)
+            # Killed is not yet gone.
+            deadline = time.monotonic() + STOP_DEADLINE
+            while any(map(process_runs, sessions)) and time.monotonic() < deadline:
+                time.sleep(0.005)
         if self._public_directory is not None:
             self._public_directory.cleanup()
             self._public_directory = None

@@ -1,0 +1,456 @@
+"""known_hosts files, the policies, and a thousand new hosts at once."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from pyclustershell.exceptions import (
+    HostKeyChangedError,
+    HostKeyRevokedError,
+    UnknownHostKeyError,
+)
+from pyclustershell.transport import hostkeys
+from pyclustershell.transport.hostkeys import (
+    HostKeyChecker,
+    KnownHost,
+    KnownHosts,
+    Standing,
+    fingerprint,
+    host_name,
+    parse_known_host,
+)
+from pyclustershell.transport.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.sshconfig import ConfigCache
+
+ED25519 = "ssh-ed25519"
+
+
+def blob(number: int, key_type: str = ED25519) -> bytes:
+    """A public key of the wire's form; what is in it does not matter here."""
+    body = number.to_bytes(32, "big")
+    return b"".join(len(part).to_bytes(4, "big") + part for part in (key_type.encode(), body))
+
+
+def line(names: str, number: int, key_type: str = ED25519, marker: str = "") -> str:
+    encoded = base64.b64encode(blob(number, key_type)).decode()
+    return f"{marker} {names} {key_type} {encoded}".strip()
+
+
+@pytest.fixture
+def known_hosts(tmp_path: Path) -> Path:
+    return tmp_path / ".ssh" / "known_hosts"
+
+
+def settings_for(
+    known_hosts: Path, host: str = "node1", policy: str = "strict", **options: object
+) -> ConnectionSettings:
+    overrides = ["GlobalKnownHostsFile=none"]
+    given = {"config_files": "none", "known_hosts": known_hosts, "overrides": overrides, **options}
+    return resolve(
+        host,
+        SSHOptions(host_key_policy=policy, **given),  # type: ignore[arg-type]
+        config_cache=ConfigCache(),
+    )
+
+
+def write(path: Path, *lines: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def standing(settings: ConnectionSettings, key: bytes) -> Standing:
+    return HostKeyChecker().judge(settings, key).standing
+
+
+# -- the format ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "   ", "# a comment", "  # node1 ssh-ed25519 AAAA"])
+def test_comments_and_empty_lines(text: str) -> None:
+    assert parse_known_host(text, "f", 1) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("node1", "fields are missing"),
+        ("node1 ssh-ed25519", "fields are missing"),
+        ("@what " + line("node1", 1), "unknown marker @what"),
+        (line("node1", 1).replace(ED25519, "ssh-rsa"), "not of the type"),
+        ("node1 ssh-ed25519 AAAA", "not of the type"),
+        ("node1 ssh-ed25519 A", "base64|padding|characters"),
+        ("node1 ssh-ed25519 \xe4\xf6\xfc", "ASCII"),
+        ("node1 1024 35 1234567890", "not of the type|base64|padding|characters"),
+        (line("|2|AAAA|AAAA", 1), "unknown kind of hash"),
+        (line("|1|AAAA", 1), "unpack"),
+        (line("|1|A|AAAA", 1), "base64|padding|characters"),
+    ],
+)
+def test_wrong_lines(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_known_host(text, "f", 1)
+
+
+def test_wrong_lines_are_passed_over_with_one_warning(
+    known_hosts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(known_hosts, "nonsense", line("node1", 1), "more nonsense here")
+    with caplog.at_level(logging.WARNING, "pyclustershell.hostkeys"):
+        assert standing(settings_for(known_hosts), blob(1)) is Standing.KNOWN
+    (message,) = caplog.messages
+    assert message == f"{known_hosts}: ignoring 2 invalid lines, first line 1: fields are missing"
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "known"),
+    [
+        ("node1", "node1", True),
+        ("NODE1", "node1", True),
+        ("node1", "NODE1", True),
+        ("a,node1,b", "node1", True),
+        ("node1", "node10", False),
+        ("node*", "node1", True),
+        ("node?", "node12", False),
+        ("*,!node1", "node1", False),
+        ("*,!node2", "node1", True),
+        ("!node2", "node1", False),
+        ("10.0.0.1", "10.0.0.1", True),
+        ("::1", "::1", True),
+    ],
+)
+def test_names_and_patterns(known_hosts: Path, names: str, host: str, known: bool) -> None:
+    write(known_hosts, line(names, 1) + " a comment")
+    expected = Standing.KNOWN if known else Standing.UNKNOWN
+    assert standing(settings_for(known_hosts, host), blob(1)) is expected
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("[node1]:2222", Standing.KNOWN),
+        ("[node?]:2222", Standing.KNOWN),
+        ("[node1]:2223", Standing.UNKNOWN),
+        # As in OpenSSH, the name without a port serves where there is none with it.
+        ("node1", Standing.KNOWN),
+    ],
+)
+def test_ports(known_hosts: Path, names: str, expected: Standing) -> None:
+    write(known_hosts, line(names, 1))
+    assert standing(settings_for(known_hosts, port=2222), blob(1)) is expected
+
+
+def test_another_key_on_the_default_port_is_not_a_change(known_hosts: Path) -> None:
+    write(known_hosts, line("node1", 1))
+    assert standing(settings_for(known_hosts, port=2222), blob(2)) is Standing.UNKNOWN
+    write(known_hosts, line("node1", 1), line("[node1]:2222", 3))
+    assert standing(settings_for(known_hosts, port=2222), blob(2)) is Standing.CHANGED
+
+
+def test_an_alias_stands_for_host_and_port(known_hosts: Path) -> None:
+    write(known_hosts, line("cluster", 1))
+    settings = settings_for(
+        known_hosts, port=2222, overrides=["HostKeyAlias=Cluster", "GlobalKnownHostsFile=none"]
+    )
+    assert standing(settings, blob(1)) is Standing.KNOWN
+    assert standing(settings, blob(2)) is Standing.CHANGED
+
+
+def test_a_host_may_have_several_keys(known_hosts: Path) -> None:
+    write(known_hosts, line("node1", 1), line("node1", 2), line("node1", 3, "ssh-rsa"))
+    settings = settings_for(known_hosts)
+    for number, key_type in ((1, ED25519), (2, ED25519), (3, "ssh-rsa")):
+        assert standing(settings, blob(number, key_type)) is Standing.KNOWN
+    assert standing(settings, blob(4)) is Standing.CHANGED
+
+
+def test_revoked_keys_are_refused_whatever_else_is_said(known_hosts: Path) -> None:
+    write(known_hosts, line("node1", 1), line("*", 1, marker="@revoked"))
+    for policy in ("strict", "accept-new", "off"):
+        with pytest.raises(HostKeyRevokedError, match=f"revoked in {known_hosts} line 2"):
+            HostKeyChecker().check(settings_for(known_hosts, policy=policy), ED25519, blob(1))
+
+
+def test_a_revoked_key_says_nothing_of_others(known_hosts: Path) -> None:
+    write(known_hosts, line("node1", 1, marker="@revoked"))
+    assert standing(settings_for(known_hosts), blob(2)) is Standing.UNKNOWN
+    assert HostKeyChecker().known_algorithms(settings_for(known_hosts)) == ()
+
+
+def test_an_authority_is_no_host_key(known_hosts: Path) -> None:
+    write(known_hosts, line("*", 1, marker="@cert-authority"))
+    assert standing(settings_for(known_hosts), blob(1)) is Standing.UNKNOWN
+    assert HostKeyChecker().known_algorithms(settings_for(known_hosts)) == ()
+
+
+def test_the_systems_file_counts_too(known_hosts: Path, tmp_path: Path) -> None:
+    write(tmp_path / "etc" / "hosts", line("node1", 1))
+    settings = settings_for(known_hosts, overrides=[f"GlobalKnownHostsFile={tmp_path}/etc/hosts"])
+    assert standing(settings, blob(1)) is Standing.KNOWN
+
+
+def test_keys_can_be_pinned_in_code(known_hosts: Path) -> None:
+    settings = replace(settings_for(known_hosts), known_hosts=(line("node1", 1),))
+    checker = HostKeyChecker()
+    checker.check(settings, ED25519, blob(1))
+    with pytest.raises(HostKeyChangedError, match="entries given in code has the ED25519 key"):
+        checker.check(settings, ED25519, blob(2))
+
+
+def test_a_file_that_changes_is_read_again(known_hosts: Path) -> None:
+    settings, checker = settings_for(known_hosts), HostKeyChecker()
+    assert checker.judge(settings, blob(1)).standing is Standing.UNKNOWN
+    write(known_hosts, line("node1", 1))
+    assert checker.judge(settings, blob(1)).standing is Standing.KNOWN
+
+
+def test_a_file_that_cannot_be_read_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert standing(settings_for(tmp_path), blob(1)) is Standing.UNKNOWN  # a directory
+    assert f"cannot read {tmp_path}" in caplog.text
+
+
+# -- hashed names, and ssh-keygen as the oracle ----------------------------------------------------
+
+
+def real_key() -> str:
+    public = ed25519.Ed25519PrivateKey.generate().public_key()
+    encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    return public.public_bytes(encoding, form).decode()
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to compare with")
+def test_ssh_keygen_writes_what_we_read(known_hosts: Path) -> None:
+    keys = {name: real_key() for name in ("node1", "[node2]:2222", "10.0.0.1")}
+    write(known_hosts, *(f"{name} {key}" for name, key in keys.items()))
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", known_hosts], check=True, capture_output=True)
+    assert known_hosts.read_text().count("|1|") == 3
+    hosts = {"node1": 22, "[node2]:2222": 2222, "10.0.0.1": 22}
+    for name, port in hosts.items():
+        key = base64.b64decode(keys[name].split()[1])
+        settings = settings_for(
+            known_hosts, name.strip("[]:2") if port == 2222 else name, port=port
+        )
+        settings = replace(settings, hostname="node2") if port == 2222 else settings
+        assert host_name(settings.hostname, port) == name
+        assert standing(settings, key) is Standing.KNOWN
+        assert standing(settings, blob(1)) is Standing.CHANGED
+        assert HostKeyChecker().known_algorithms(settings) == (ED25519,)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen to compare with")
+@pytest.mark.parametrize("hashed", [False, True])
+def test_ssh_keygen_reads_what_we_write(known_hosts: Path, hashed: bool) -> None:
+    key = real_key()
+    settings = settings_for(
+        known_hosts,
+        policy="accept-new",
+        port=2222,
+        overrides=[f"HashKnownHosts={'yes' if hashed else 'no'}", "GlobalKnownHostsFile=none"],
+    )
+    HostKeyChecker().check(settings, ED25519, base64.b64decode(key.split()[1]))
+    assert ("node1" in known_hosts.read_text()) is not hashed
+    found = subprocess.run(
+        ["ssh-keygen", "-F", "[node1]:2222", "-l", "-f", known_hosts],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert fingerprint(base64.b64decode(key.split()[1])) in found
+
+
+def hashed_line(name: str, number: int, key_type: str) -> str:
+    return line(hostkeys._written_name(name, True), number, key_type)
+
+
+def test_hashed_hosts_are_found_in_any_order() -> None:
+    types = (ED25519, "ssh-rsa")
+    lines = [hashed_line(f"node{i}", i, types[i % 3 == 0]) for i in range(60)]
+    hosts = KnownHosts.parse(lines, "f")
+    for number in (*range(60), *range(59, 0, -7)):
+        assert hosts.key_types(f"node{number}") == (types[number % 3 == 0],)
+    assert hosts.key_types("other") == ()
+
+
+def test_hosts_in_the_order_of_the_file_cost_a_few_hashes_each() -> None:
+    lines = [hashed_line(f"node{i}", i, ("ssh-rsa", ED25519)[i % 2]) for i in range(60)]
+    hosts = KnownHosts.parse(lines, "f")
+    for number in range(60):
+        hosts.key_types(f"node{number}")
+    assert hosts._hashed.compared <= 3 * 60
+
+
+def test_a_known_key_costs_no_search() -> None:
+    lines = [hashed_line(f"node{i}", i, ED25519) for i in range(50)]
+    hosts = KnownHosts.parse(lines, "f")
+    assert hosts.key_types("node49") == (ED25519,)
+    (entry,) = hosts.with_key("node49", blob(49))
+    assert (entry.line, hosts._hashed.compared) == (50, 0)
+
+
+@pytest.mark.parametrize("size", [0, 1, 20, 64, 65, 200])
+def test_both_ways_of_hashing_agree(size: int) -> None:
+    salt = bytes(range(size))
+    entry = KnownHost("", (), salt, hostkeys.hash_name("node1", salt), ED25519, blob(1), "f", 1)
+    lines = hostkeys._HashedLines([entry])
+    assert lines.find("node1", [0]) == [0]
+    assert lines.find("node2", [0]) == []
+
+
+# -- the order of preference -----------------------------------------------------------------------
+
+
+def test_known_algorithms(known_hosts: Path) -> None:
+    write(
+        known_hosts,
+        line("node1", 1, "ssh-rsa"),
+        line("node*", 2),
+        line("x", 3, "ecdsa-sha2-nistp256"),
+    )
+    checker = HostKeyChecker()
+    assert checker.known_algorithms(settings_for(known_hosts)) == (
+        "rsa-sha2-512",
+        "rsa-sha2-256",
+        ED25519,
+    )
+    assert checker.known_algorithms(settings_for(known_hosts, "other")) == ()
+    assert checker.known_algorithms(settings_for(known_hosts, "x", port=5)) == (
+        "ecdsa-sha2-nistp256",
+    )
+
+
+# -- the policies ----------------------------------------------------------------------------------
+
+
+def test_strict_refuses_an_unknown_host(known_hosts: Path) -> None:
+    with pytest.raises(UnknownHostKeyError) as raised:
+        HostKeyChecker().check(settings_for(known_hosts), ED25519, blob(1), "10.0.0.1")
+    error = raised.value
+    assert (error.node, error.phase, error.cause) == ("node1", "host key", "host key is not known")
+    assert error.sentence == (
+        f"The ED25519 host key {fingerprint(blob(1))} of node1 is not known and checking is "
+        "strict; compare it and add it to known_hosts, or use the policy 'accept-new'. "
+        "Host key verification failed."
+    )
+    assert not known_hosts.exists()
+
+
+@pytest.mark.parametrize("policy", ["strict", "accept-new"])
+def test_a_changed_key_is_refused_with_place_and_both_fingerprints(
+    known_hosts: Path, policy: str
+) -> None:
+    write(known_hosts, "# comment", line("node1", 1, "ssh-rsa"))
+    before = known_hosts.read_text()
+    with pytest.raises(HostKeyChangedError) as raised:
+        HostKeyChecker().check(settings_for(known_hosts, policy=policy), ED25519, blob(2))
+    sentence = raised.value.sentence
+    assert f"{known_hosts} line 2 has the RSA key {fingerprint(blob(1, 'ssh-rsa'))}" in sentence
+    assert f"the server shows the ED25519 host key {fingerprint(blob(2))}" in sentence
+    assert sentence.endswith("Host key verification failed.")
+    assert "node1" not in raised.value.cause
+    assert known_hosts.read_text() == before
+
+
+@pytest.mark.parametrize("content", [[], [line("node1", 2)]])
+def test_off_accepts_and_warns(
+    known_hosts: Path, content: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(known_hosts, *content)
+    before = known_hosts.read_text()
+    with caplog.at_level(logging.WARNING, "pyclustershell.hostkeys"):
+        HostKeyChecker().check(settings_for(known_hosts, policy="off"), ED25519, blob(1))
+    assert fingerprint(blob(1)) in caplog.text
+    assert known_hosts.read_text() == before
+
+
+def test_accept_new_adds_a_line_once(known_hosts: Path) -> None:
+    settings, checker = settings_for(known_hosts, policy="accept-new"), HostKeyChecker()
+    for _ in range(2):
+        checker.check(settings, ED25519, blob(1))
+    assert known_hosts.read_text() == line("node1", 1) + "\n"
+    with pytest.raises(HostKeyChangedError):
+        checker.check(settings, ED25519, blob(2))
+    assert checker.known_algorithms(settings) == (ED25519,)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_accept_new_makes_file_and_directory_for_their_owner_only(known_hosts: Path) -> None:
+    HostKeyChecker().check(settings_for(known_hosts, policy="accept-new"), ED25519, blob(1))
+    assert known_hosts.stat().st_mode & 0o777 == 0o600
+    assert known_hosts.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_accept_new_keeps_a_last_line_without_its_end(known_hosts: Path) -> None:
+    write(known_hosts)
+    known_hosts.write_text("# kept as it is\n" + line("other", 5))
+    settings, checker = settings_for(known_hosts, policy="accept-new"), HostKeyChecker()
+    checker.check(settings, ED25519, blob(1))
+    expected = ["# kept as it is", line("other", 5), line("node1", 1)]
+    assert known_hosts.read_text().splitlines() == expected
+    checker.check(settings, ED25519, blob(1))
+    assert len(known_hosts.read_text().splitlines()) == 3
+
+
+def test_accept_new_sees_what_others_added(known_hosts: Path) -> None:
+    checker = HostKeyChecker()
+    checker.check(settings_for(known_hosts, policy="accept-new"), ED25519, blob(1))
+    with known_hosts.open("a") as file:
+        file.write(line("node2", 2) + "\n")
+    with pytest.raises(HostKeyChangedError):
+        checker.check(settings_for(known_hosts, "node2", "accept-new"), ED25519, blob(3))
+    checker.check(settings_for(known_hosts, "node1"), ED25519, blob(1))
+
+
+def test_accept_new_goes_on_where_the_file_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = settings_for(tmp_path, policy="accept-new")  # a directory
+    checker = HostKeyChecker()
+    checker.check(settings, ED25519, blob(1))
+    assert "cannot add the host key of node1" in caplog.text
+    with pytest.raises(HostKeyChangedError):
+        checker.check(settings, ED25519, blob(2))
+
+
+def test_accept_new_without_a_file_only_warns(
+    known_hosts: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = replace(settings_for(known_hosts, policy="accept-new"), known_hosts=())
+    HostKeyChecker().check(settings, ED25519, blob(1))
+    assert "no known_hosts file to remember" in caplog.text
+
+
+def test_a_thousand_new_hosts_at_once_lose_none(
+    known_hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(known_hosts, *(line(f"old{i}", i) for i in range(100)))
+    reads = []
+    read_lines = hostkeys._read_lines
+    monkeypatch.setattr(
+        hostkeys, "_read_lines", lambda path: reads.append(path) or read_lines(path)
+    )
+    base = settings_for(known_hosts, policy="accept-new")
+    checker = HostKeyChecker()
+
+    def connect(number: int) -> None:
+        host = f"new{number % 1000}"
+        settings = replace(base, node=host, hostname=host)
+        checker.check(settings, ED25519, blob(1000 + number % 1000))
+
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(connect, range(2000)))  # each host twice
+    found = known_hosts.read_text().splitlines()
+    assert len(found) == 1100
+    assert set(found[100:]) == {line(f"new{i}", 1000 + i) for i in range(1000)}
+    assert len(reads) == 1, "what we add ourselves is no reason to read the file again"
