@@ -64,7 +64,10 @@ class AgentClient:
             AgentError: it could not be reached, or refused.
         """
         answer = self._ask(_REQUEST_IDENTITIES, b"", _IDENTITIES_ANSWER)
-        return [Identity(answer.get_binary(), answer.get_text()) for _ in range(answer.get_int())]
+        return [
+            Identity(answer.get_binary(), answer.get_binary().decode("utf-8", "replace"))
+            for _ in range(answer.get_int())
+        ]
 
     def sign(self, blob: bytes, data: bytes, algorithm: str) -> bytes:
         """Have data signed with the key of this public half.

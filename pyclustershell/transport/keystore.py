@@ -26,6 +26,7 @@ from .sshcontext import file_stamp
 T = TypeVar("T")
 
 _CERTIFICATE = "-cert-v01@openssh.com"
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")  # RFC 5656, section 10.1
 _OPENSSH_MAGIC = b"openssh-key-v1\0"
 
 
@@ -228,10 +229,9 @@ def _to_pkey(key: object) -> paramiko.PKey:
     if isinstance(key, rsa.RSAPrivateKey):
         return paramiko.RSAKey(key=key)
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        try:
-            return paramiko.ECDSAKey(vals=(key, key.public_key()))
-        except (KeyError, AttributeError, paramiko.SSHException):
-            raise ValueError("has a curve that SSH does not know") from None
+        if key.curve.name not in _CURVES:
+            raise ValueError("has a curve that SSH does not know")
+        return paramiko.ECDSAKey(vals=(key, key.public_key()))
     if isinstance(key, ed25519.Ed25519PrivateKey):
         # paramiko takes Ed25519 keys from files only.
         text = key.private_bytes(

@@ -299,9 +299,7 @@ class Server:
         self._sessions: set[Session] = set()
         # Process groups that outlived their session: commands left in the background.
         self._groups: set[int] = set()
-        self._thread = threading.Thread(
-            target=self._accept_all, name="loopback-accept", daemon=True
-        )
+        self._thread: Optional[threading.Thread] = None
 
     def __repr__(self) -> str:
         state = "stopped" if self.stopping else "listening" if self._listeners else "new"
@@ -329,15 +327,20 @@ class Server:
             listener.bind((ADDRESS, 0))
             listener.listen(128)
             self.ports[node] = listener.getsockname()[1]
+        # Made here, so that what is open when start() returns stays the same until stop().
+        selector = selectors.DefaultSelector()
+        selector.register(self.closing, selectors.EVENT_READ)
+        for node, listener in zip(self.homes, self._listeners):
+            selector.register(listener, selectors.EVENT_READ, node)
+        self._thread = threading.Thread(
+            target=self._accept_all, args=(selector,), name="loopback-accept", daemon=True
+        )
         self._thread.start()
 
     # -- the accept loop --------------------------------------------------------------------------
 
-    def _accept_all(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.closing, selectors.EVENT_READ)
-            for node, listener in zip(self.homes, self._listeners):
-                selector.register(listener, selectors.EVENT_READ, node)
+    def _accept_all(self, selector: selectors.BaseSelector) -> None:
+        with selector:
             while not self.stopping:
                 for key, _ in selector.select():
                     if key.data is not None and not self.stopping:
@@ -405,7 +408,7 @@ class Server:
             return
         self.stopping = True
         self._closer.close()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join(_JOIN_TIMEOUT)
         for listener in self._listeners:
             listener.close()
