@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .msgtree import MsgTree
     from .nodeset import NodeSet, expand, fold, grouplist
     from .rangeset import RangeSet, RangeSetND
-    from .task import Task, task_self
+    from .task import Task, task_cleanup, task_self, task_terminate, task_wait
     from .transport.options import SSHOptions
     from .worker.popen import WorkerPopen
     from .worker.ssh import WorkerSsh
@@ -39,7 +39,10 @@ _HOMES = {
     "expand": "nodeset",
     "fold": "nodeset",
     "grouplist": "nodeset",
+    "task_cleanup": "task",
     "task_self": "task",
+    "task_terminate": "task",
+    "task_wait": "task",
 }
 
 __all__ = [
@@ -60,7 +63,10 @@ __all__ = [
     "expand",
     "fold",
     "grouplist",
+    "task_cleanup",
     "task_self",
+    "task_terminate",
+    "task_wait",
 ]
 
 

@@ -70,6 +70,7 @@ TASK_DEFAULTS: dict[str, Any] = {
     "stdin": True,
     "stdout_msgtree": True,
     "stderr_msgtree": True,
+    "port_qlimit": 100,
     "distant_worker": None,
 }
 

@@ -234,9 +234,10 @@ class MsgTree:
             mapper: takes a key and gives what stands for it in the result; None: the key itself.
         """
         groups = self._trace_groups(match) if self._tracing else self._groups(match)
-        for elem, _ in self._depth_first():
-            if not groups:
-                return
+        stack = [self._root]
+        while groups and stack:
+            elem = stack.pop()
+            stack += elem.children.values()
             keys = groups.pop(id(elem), None)
             if keys:
                 yield elem, keys if mapper is None else [mapper(key) for key in keys]

@@ -233,7 +233,7 @@ def fold_rows(rows: Rows) -> list[Box]:
             # rest of the row is then a box of its own.
             first = _first_by_text(spans)
             if current.take((*head, sets.number(Spans([first], [first + 1])))):
-                spans = sp.removed(spans, first, first + 1)
+                spans = sp.difference(spans, Spans([first], [first + 1]))
                 if not spans.starts:
                     continue
         if current is not None:

@@ -25,7 +25,7 @@ from .nodesyntax import (
     scan,
     split_name,
 )
-from .rangeset1d import RangeSet
+from .rangeset1d import AUTOSTEP_DISABLED, RangeSet
 from .rangesetnd import RangeSetND
 from .rangesyntax import Budget
 from .spans import Spans
@@ -45,56 +45,67 @@ class _Collector:
     """A union in the making. What it is given is kept by pattern, and put together at the end."""
 
     def __init__(self, autostep: float | None) -> None:
-        self.steps = RangeSet(autostep=autostep)._autostep
-        self.names: dict[tuple[str, ...], list[list[str]]] = {}
+        steps = AUTOSTEP_DISABLED if autostep is None else RangeSet(autostep=autostep)._autostep
+        self.steps = steps
+        # Plain names with one number: the codes by what stands before and after it. Most names end
+        # with their number, and are found by their stem alone.
+        self.stems: dict[str, list[int]] = {}
+        self.names: dict[tuple[str, ...], list[tuple[int, ...]]] = {}
         self.boxes: dict[tuple[str, ...], list[Box]] = {}
         self.others: list[NodeSetBase] = []
 
     def add_plain(self, name: str) -> bool:
-        """Add a name if it means itself; tell whether it does."""
+        """Add a name if it means itself; tell whether it does.
+
+        Raises:
+            NodeSetParseError: there are too many numbers in it.
+            NodeSetParseRangeError: one of them has too many digits.
+        """
+        stem = name.rstrip("0123456789")
+        known = self.stems.get(stem)
+        if known is not None and len(stem) < len(name):
+            number = name[len(stem) :]
+            if len(number) <= sp.MAX_DIGITS:
+                known.append(sp.BASES[len(number)] + int(number))
+                return True
         literals, indices = split_name(name)
-        known = self.names.get(literals)
-        if known is None:
+        if literals not in self.names:
             if not is_plain(literals):
                 return False
-            known = self.names[literals] = []
-        known.append(indices)
+            if literals == (stem, ""):
+                self.stems[stem] = [*encode_name(name, indices)]
+                return True
+            self.names[literals] = []
+        self.names[literals].append(encode_name(name, indices))
         return True
 
     def result(self) -> NodeSetBase:
         """The union."""
-        nodes = NodeSetBase(autostep=None)
+        nodes = NodeSetBase._of({})
+        for stem, codes in self.stems.items():
+            rangeset = RangeSet._of(sp.from_codes(codes), self.steps)
+            nodes._add(pattern_of((stem, "")), rangeset, False)
         for literals, names in self.names.items():
-            nodes._add(pattern_of(literals), self._of_names(literals, names), False)
+            nodes._add(pattern_of(literals), self._of_names(names), False)
         for literals, boxes in self.boxes.items():
             nodes._add(pattern_of(literals), self._of_boxes(boxes), False)
         for other in self.others:
             nodes.update(other)
         return nodes
 
-    def _of_names(self, literals: tuple[str, ...], names: list[list[str]]) -> Indices:
-        dimensions = len(literals) - 1
-        if dimensions == 0:
+    def _of_names(self, names: list[tuple[int, ...]]) -> Indices:
+        if not names[0]:
             return None
-        bases = sp.BASES
-        try:
-            if dimensions == 1:
-                codes = [bases[len(index)] + int(index) for (index,) in names]
-                return RangeSet._of(sp.from_codes(codes), self.steps)
-            encode_name("".join(literals), names[0])  # checks the number of dimensions
-            vectors = [tuple([bases[len(index)] + int(index) for index in name]) for name in names]
-            return RangeSetND._of([], vectors, self.steps)
-        except IndexError:
-            # An index of too many digits: find it, and say so.
-            for name in names:
-                encode_name("".join(map("".join, zip(literals, [*name, ""]))), name)
-            raise
+        if len(names[0]) == 1:
+            return RangeSet._of(sp.from_codes(code for (code,) in names), self.steps)
+        return RangeSetND._of([], names, self.steps)
 
     def _of_boxes(self, boxes: list[Box]) -> Indices:
         if not boxes[0]:
             return None
         if len(boxes[0]) == 1:
-            return RangeSet._of(sp.union_all(spans for (spans,) in boxes), self.steps)
+            spans = boxes[0][0] if len(boxes) == 1 else sp.union_all(spans for (spans,) in boxes)
+            return RangeSet._of(spans, self.steps)
         rangeset = RangeSetND._of([], autostep=self.steps)
         for box in boxes:
             rangeset._add_box(box)
@@ -149,6 +160,10 @@ class ParsingEngine:
             return NodeSetBase()
         if not isinstance(nsobj, str):
             raise TypeError(f"expected a node set or a string, not {type(nsobj).__name__}")
+        # A single name is the most frequent pattern, and needs none of what others need.
+        literals, indices = split_name(nsobj)
+        if is_plain(literals):
+            return _single(nsobj, literals, indices, autostep)
         try:
             return self.parse_string(nsobj, autostep)
         except GroupSourceQueryFailed as exc:
@@ -172,10 +187,7 @@ class ParsingEngine:
         if not name:
             raise NodeSetParseError(nsstr, "empty node name")
         literals, indices = split_name(name)
-        collector = _Collector(autostep)
-        codes = encode_name(name, indices)
-        collector.boxes[literals] = [tuple(Spans([code], [code + 1]) for code in codes)]
-        return collector.result()
+        return _single(name, literals, indices, autostep)
 
     def parse_many(self, items: Iterable[object], autostep: float | None = None) -> NodeSetBase:
         """The union of patterns and node sets; see parse().
@@ -191,30 +203,24 @@ class ParsingEngine:
     def _parse_string(self, text: str, namespace: str | None, run: _Run) -> NodeSetBase:
         nodes: NodeSetBase | None = None
         collector = _Collector(run.autostep)
+        collecting = True
         for term in self._terms(text, collector, run):
-            if term.operator != ",":
-                # The terms so far are one operand, this one is the other.
-                union = collector.result()
-                if nodes is None:
-                    nodes = union
-                else:
-                    nodes.update(union)
-                collector = _Collector(run.autostep)
             operand = self._expand(term, namespace, run)
             if term.operator == ",":
+                if not collecting:
+                    collector, collecting = _Collector(run.autostep), True
                 if operand is None:
                     collector.boxes.setdefault(term.literals, []).append(term.indices)
                 else:
                     collector.others.append(operand)
                 continue
+            if collecting:
+                # The terms so far are one operand, this one is the other.
+                nodes, collecting = _union(nodes, collector.result()), False
             if operand is None:
                 operand = _nodes_of(term, run.autostep)
             _OPERATIONS[term.operator](nodes, operand)  # type: ignore[arg-type]
-        rest = collector.result()
-        if nodes is None:
-            return rest
-        nodes.update(rest)
-        return nodes
+        return _union(nodes, collector.result()) if collecting or nodes is None else nodes
 
     def _terms(self, text: str, collector: _Collector, run: _Run) -> Iterator[Term]:
         """Iterate over the terms of a pattern; long lists of plain names take a short cut."""
@@ -359,6 +365,28 @@ class ParsingEngine:
         except GroupSourceNoUpcall as exc:
             message = "the group source can tell neither all nodes nor all groups and their nodes"
             raise NodeSetExternalError(message) from exc
+
+
+def _single(
+    name: str, literals: tuple[str, ...], indices: list[str], autostep: float | None
+) -> NodeSetBase:
+    """The set of one node."""
+    codes = encode_name(name, indices)
+    steps = AUTOSTEP_DISABLED if autostep is None else RangeSet(autostep=autostep)._autostep
+    rangeset: Indices = None
+    if len(codes) == 1:
+        rangeset = RangeSet._of(Spans([codes[0]], [codes[0] + 1]), steps)
+    elif codes:
+        rangeset = RangeSetND._of([], [codes], steps)
+    return NodeSetBase._of({pattern_of(literals): rangeset})
+
+
+def _union(nodes: NodeSetBase | None, more: NodeSetBase) -> NodeSetBase:
+    """The second set put into the first, if there is one."""
+    if nodes is None:
+        return more
+    nodes.update(more)
+    return nodes
 
 
 def _nodes_of(term: Term, autostep: float | None) -> NodeSetBase:

@@ -182,6 +182,8 @@ class NodeSet(NodeSetBase):
         self._resolver = None
 
     def _operand(self, other: Any) -> NodeSetBase:
+        if isinstance(other, NodeSetBase):
+            return other
         return self._parser.parse(other, self._autostep)
 
     def updaten(self, others: Iterable[Any]) -> None:

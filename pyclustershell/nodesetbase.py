@@ -9,6 +9,7 @@ from typing import Any, TypeVar, Union, cast, overload
 from . import spans as sp
 from .defaults import DEFAULTS
 from .exceptions import NodeSetError, NodeSetParseError
+from .ndfold import Box
 from .nodesyntax import literals_of
 from .rangeset1d import AUTOSTEP_DISABLED, RangeSet, split_points
 from .rangesetnd import RangeSetND
@@ -59,6 +60,15 @@ class NodeSetBase:
             self._add(pattern, rangeset, copy_rangeset)
         elif rangeset:
             raise ValueError("missing pattern")
+
+    @classmethod
+    def _of(cls: type[Self], patterns: dict[str, Indices]) -> Self:
+        """A set of these patterns, without settings; for this package's own use."""
+        inst = cls.__new__(cls)
+        inst._patterns = patterns
+        inst._autostep = None
+        inst.fold_axis = None
+        return inst
 
     def _new(self: Self) -> Self:
         """An empty set with the same settings."""
@@ -391,9 +401,8 @@ class NodeSetBase:
             mine = self._patterns.get(pattern)
             if mine is not None:
                 cast(Any, mine).difference_update(theirs)
-            else:
+            if not mine:
                 self._patterns.pop(pattern, None)
-        self._purge()
 
     def remove(self, elem: Any) -> None:
         """Remove the nodes of the other set, all of which must be there.
@@ -506,4 +515,16 @@ def _names(pattern: str, rangeset: Indices) -> Iterable[str]:
         return (pattern % (),)
     if isinstance(rangeset, RangeSet):
         return sp.indices(rangeset._spans, *literals_of(pattern))
-    return map(pattern.__mod__, rangeset)
+    literals = [literal.replace("%%", "%") for literal in literals_of(pattern)]
+    return chain.from_iterable(_box_names(literals, box) for box in rangeset._get_boxes())
+
+
+def _box_names(literals: list[str], box: Box) -> Iterator[str]:
+    """The names with these literals, and between them the indices of a box."""
+    ends = [index + literals[-1] for index in sp.indices(box[-1])]
+    heads: list[str] = [literals[0]]
+    for spans, literal in zip(box[:-1], literals[1:]):
+        middles = [index + literal for index in sp.indices(spans)]
+        heads = [head + middle for head in heads for middle in middles]
+    # Each head with all ends: no function of ours is called for a name.
+    return chain.from_iterable(map(head.__add__, ends) for head in heads)

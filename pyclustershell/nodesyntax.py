@@ -41,7 +41,9 @@ class Term(NamedTuple):
 
 def pattern_of(literals: tuple[str, ...]) -> str:
     """The literals as one format string, with %s for each index."""
-    return "%s".join(literal.replace("%", "%%") for literal in literals)
+    if any("%" in literal for literal in literals):
+        literals = tuple(literal.replace("%", "%%") for literal in literals)
+    return "%s".join(literals)
 
 
 def literals_of(pattern: str) -> list[str]:

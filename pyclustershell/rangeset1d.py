@@ -20,6 +20,9 @@ IndexSet = Union["RangeSet", set[Any], frozenset[Any]]
 
 _NOTHING = Spans([], [])
 
+#: Numbers below this one are known not to have too many digits.
+_SHORT = 10**18
+
 
 class RangeSet:
     """A set of indices, kept as ranges.
@@ -39,7 +42,7 @@ class RangeSet:
     ['8', '9', '10', '008', '009', '010']
     """
 
-    __slots__ = ("_autostep", "_known", "_pending", "_ranks")
+    __slots__ = ("_autostep", "_known", "_pending", "_ranks", "_shared")
 
     def __init__(
         self, pattern: str | Iterable[object] | None = None, autostep: float | None = None
@@ -58,6 +61,8 @@ class RangeSet:
         # The indices added one by one since the spans were last needed. See _spans().
         self._pending: list[int] = []
         self._known = _NOTHING
+        # Whether others may hold the same lists, so that they must not be changed in place.
+        self._shared = True
         self._ranks: list[int] | None = None
         self.autostep = autostep
         if isinstance(pattern, RangeSet):
@@ -108,34 +113,59 @@ class RangeSet:
     @classmethod
     def _of(cls, spans: Spans, autostep: float = AUTOSTEP_DISABLED) -> RangeSet:
         """Make a set of these spans; for this package's own use."""
-        inst = cls()
+        inst = cls.__new__(cls)
+        inst._pending = []
         inst._known = spans
+        inst._shared = True
+        inst._ranks = None
         inst._autostep = autostep
         return inst
 
     # -- state -------------------------------------------------------------------------------------
 
-    @property
-    def _spans(self) -> Spans:
-        """The set as spans.
+    def _current(self) -> Spans:
+        """The set as spans, for looking only.
 
         Adding indices one by one, thousands of them, is what scripts do. Each would have to be put
         in its place in a long list; so they wait until the set is looked at, and go in together.
         """
         if self._pending:
-            self._known = sp.union(self._known, sp.from_codes(self._pending))
-            self._pending = []
+            pending, self._pending = self._pending, []
+            if len(pending) > sp.FEW:
+                self._known = sp.union(self._known, sp.from_codes(pending))
+                self._shared = True
+            else:
+                own = self._own()
+                for code in pending:
+                    sp.put(own, code, code + 1)
+        return self._known
+
+    def _own(self) -> Spans:
+        """The set as spans that may be changed in place."""
+        self._current()
+        self._ranks = None
+        if self._shared:
+            self._known = sp.copy(self._known)
+            self._shared = False
+        return self._known
+
+    @property
+    def _spans(self) -> Spans:
+        """The set as spans, for keeping: they will not change."""
+        self._current()
+        self._shared = True
         return self._known
 
     @_spans.setter
     def _spans(self, spans: Spans) -> None:
         self._known = spans
+        self._shared = True
         self._pending = []
         self._ranks = None
 
     def _positions(self) -> list[int]:
         """spans.positions() of this set, computed once between two changes."""
-        spans = self._spans
+        spans = self._current()
         if self._ranks is None:
             self._ranks = sp.positions(spans)
         return self._ranks
@@ -161,7 +191,7 @@ class RangeSet:
         """
         longest = None
         for digits, firsts, _ in sp.blocks(self._spans):
-            if digits > 1 and firsts[0] < 10 ** (digits - 1):
+            if digits > 1 and next(iter(firsts)) < 10 ** (digits - 1):
                 longest = digits
         return longest
 
@@ -197,7 +227,10 @@ class RangeSet:
     # -- looking -----------------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        return sp.count(self._spans)
+        spans = self._current()
+        if self._ranks is not None:
+            return self._ranks[-1] if self._ranks else 0
+        return sp.count(spans)
 
     def __bool__(self) -> bool:
         return bool(self._pending or self._known.starts)
@@ -220,7 +253,7 @@ class RangeSet:
             code = sp.encode(str(element))
         except ValueError:
             return False
-        return sp.contains(self._spans, code)
+        return sp.contains(self._current(), code)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -249,7 +282,7 @@ class RangeSet:
         if wanted.step < 0:
             wanted = wanted[::-1]
         if wanted.step == 1:
-            return sp.cut(self._spans, self._positions(), wanted.start, wanted.stop)
+            return sp.cut(self._current(), self._positions(), wanted.start, wanted.stop)
         return sp.from_codes(
             islice(sp.codes(self._spans), wanted.start, wanted.stop, wanted.step) if wanted else ()
         )
@@ -273,7 +306,7 @@ class RangeSet:
 
     def _rank(self, code: int) -> int:
         """The position of a code that is in the set."""
-        spans = self._spans
+        spans = self._current()
         at = bisect_right(spans.starts, code) - 1
         return self._positions()[at] - (spans.ends[at] - code)
 
@@ -357,7 +390,7 @@ class RangeSet:
         Raises:
             TypeError: the other is not a set.
         """
-        return not sp.difference(self._spans, _spans_of(other)).starts
+        return sp.is_subset(self._current(), _spans_of(other))
 
     def issuperset(self, other: IndexSet) -> bool:
         """Whether all indices of the other set are in this one.
@@ -365,7 +398,7 @@ class RangeSet:
         Raises:
             TypeError: the other is not a set.
         """
-        return not sp.difference(_spans_of(other), self._spans).starts
+        return sp.is_subset(_spans_of(other), self._current())
 
     __le__ = issubset
     __ge__ = issuperset
@@ -447,11 +480,14 @@ class RangeSet:
             KeyError: strict, and one of them is not there; the set is unchanged then.
         """
         other_spans = _spans_of_iterable(other)
-        if strict:
-            missing = sp.difference(other_spans, self._spans)
-            if missing.starts:
-                raise KeyError(sp.decode(missing.starts[0]))
-        self._spans = sp.difference(self._spans, other_spans)
+        if strict and not sp.is_subset(other_spans, self._current()):
+            raise KeyError(sp.decode(sp.difference(other_spans, self._spans).starts[0]))
+        if len(other_spans.starts) > sp.FEW or other is self:
+            self._spans = sp.difference(self._spans, other_spans)
+            return
+        own = self._own()
+        for start, end in zip(*other_spans):
+            sp.take(own, start, end)
 
     def symmetric_difference_update(self, other: IndexSet | Iterable[object]) -> None:
         """Keep the indices that are in exactly one of both."""
@@ -515,9 +551,9 @@ class RangeSet:
             ValueError: this is no index.
         """
         code = _code(element, pad)
-        if not sp.contains(self._spans, code):
+        if not sp.contains(self._current(), code):
             raise KeyError(sp.decode(code))
-        self._spans = sp.removed(self._spans, code, code + 1)
+        sp.take(self._own(), code, code + 1)
 
     def discard(self, element: object, pad: int = 0) -> None:
         """Remove an index, given as in add(), if it is there."""
@@ -525,7 +561,7 @@ class RangeSet:
             code = _code(element, pad)
         except (TypeError, ValueError):
             return
-        self._spans = sp.removed(self._spans, code, code + 1)
+        sp.take(self._own(), code, code + 1)
 
 
 def split_points(size: int, parts: int) -> Iterator[tuple[int, int]]:
@@ -559,7 +595,10 @@ def _parse(pattern: str) -> Spans:
 def _code(element: Any, pad: int) -> int:
     if isinstance(element, str):
         return sp.encode(element)
-    return sp.encode_number(int(element), pad)
+    number = int(element)
+    if 0 <= number < _SHORT and not pad:
+        return sp.BASES[len(str(number))] + number
+    return sp.encode_number(number, pad)
 
 
 def _is_set(value: object) -> bool:

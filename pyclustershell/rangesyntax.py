@@ -113,6 +113,8 @@ def _parse_range(text: str, budget: Budget) -> Spans:
     if start > stop:
         raise ValueError("invalid range: expected the smaller number first")
     low, high = int(minus + first), int(last_minus + last)
+    if step is None and high - low < MAX_SPAN:
+        return sp.between(start, stop)
     pad = len(first) if padded else 0
     return number_range(low, high + 1, int(step or 1), pad, budget)
 

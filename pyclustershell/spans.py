@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, compress, islice
-from operator import gt, lt, sub
+from itertools import accumulate, chain, compress, filterfalse, islice, repeat
+from operator import and_, gt, lt, ne, sub
 from typing import NamedTuple
 
 #: Indices of more digits are refused: no node name needs them, and big numbers cost time.
@@ -34,13 +34,11 @@ for _digits in range(1, MAX_DIGITS + 1):
 BASES = tuple(_BASES[: MAX_DIGITS + 1])
 
 #: Up to so many spans, putting one after the other into a set is quicker than a merge.
-_FEW = 8
-
-_INFINITY = float("inf")
+FEW = 8
 
 
 class Spans(NamedTuple):
-    """A set of codes. The lists are never changed in place by the functions of this module."""
+    """A set of codes. Only put() and take() change the lists, all other functions make new ones."""
 
     starts: list[int]
     ends: list[int]
@@ -85,22 +83,21 @@ def decode(code: int) -> str:
     return f"{code - BASES[digits]:0{digits}d}"
 
 
-def blocks(spans: Spans) -> Iterator[tuple[int, list[int], list[int]]]:
+def blocks(spans: Spans) -> Iterator[tuple[int, Iterable[int], Iterable[int]]]:
     """Iterate over (length, first values, values after the last) of each length in the set."""
     starts, ends = spans
     begin = 0
     while begin < len(starts):
         digits = digits_of(starts[begin])
-        base = BASES[digits]
+        end = len(starts)
         if digits < MAX_DIGITS and starts[-1] >= BASES[digits + 1]:
             end = bisect_right(starts, BASES[digits + 1] - 1, begin)
-        else:
-            end = len(starts)
-        if base:
-            firsts = [start - base for start in starts[begin:end]]
-            yield digits, firsts, [stop - base for stop in ends[begin:end]]
-        else:
-            yield digits, starts[begin:end], ends[begin:end]
+        base = repeat(BASES[digits])
+        yield (
+            digits,
+            map(sub, islice(starts, begin, end), base),
+            map(sub, islice(ends, begin, end), base),
+        )
         begin = end
 
 
@@ -143,9 +140,14 @@ def from_number_range(start: int, stop: int, pad: int = 0) -> Spans:
     Raises:
         ValueError: as encode() does.
     """
-    last = stop - 1
-    first_code, last_code = encode_number(start, pad), encode_number(last, pad)
+    return between(encode_number(start, pad), encode_number(stop - 1, pad))
+
+
+def between(first_code: int, last_code: int) -> Spans:
+    """The indices of the numbers from one to the other, none padded but within the first length."""
     first_digits, last_digits = digits_of(first_code), digits_of(last_code)
+    if first_digits == last_digits:
+        return Spans([first_code], [last_code + 1])
     starts, ends = [], []
     for digits in range(first_digits, last_digits + 1):
         base = BASES[digits]
@@ -156,8 +158,14 @@ def from_number_range(start: int, stop: int, pad: int = 0) -> Spans:
 
 def from_codes(unsorted: Iterable[int]) -> Spans:
     """The set of these codes, given in any order, with repetitions or without."""
-    starts = sorted(unsorted)
-    return _join(starts, [code + 1 for code in starts])
+    ordered = sorted(unsorted)
+    if not ordered:
+        return Spans([], [])
+    gaps = [distance > 1 for distance in map(sub, islice(ordered, 1, None), ordered)]
+    return Spans(
+        ordered[:1] + list(compress(islice(ordered, 1, None), gaps)),
+        [code + 1 for code in compress(ordered, gaps)] + [ordered[-1] + 1],
+    )
 
 
 def _join(starts: list[int], ends: list[int]) -> Spans:
@@ -179,10 +187,12 @@ def union(one: Spans, two: Spans) -> Spans:
     """The codes in either set."""
     if len(one.starts) < len(two.starts):
         one, two = two, one
-    if len(two.starts) > _FEW:
+    if len(two.starts) > FEW:
         return union_all((one, two))
+    if two.starts:
+        one = copy(one)
     for start, end in zip(*two):
-        one = added(one, start, end)
+        put(one, start, end)
     return one
 
 
@@ -204,6 +214,14 @@ def intersection(one: Spans, two: Spans) -> Spans:
     With starts and ends sorted as in _join(), and at most two spans covering any code: if the i-th
     start lies before the (i-1)-th end, then two spans are open there, until that end.
     """
+    if not one.starts or not two.starts:
+        return Spans([], [])
+    one, two = _within(one, two), _within(two, one)
+    if _are_singles(one) and _are_singles(two):
+        return Spans(
+            list(filter(set(two.starts).__contains__, one.starts)),
+            list(filter(set(two.ends).__contains__, one.ends)),
+        )
     starts = sorted(one.starts + two.starts)
     ends = sorted(one.ends + two.ends)
     overlaps = list(map(lt, islice(starts, 1, None), ends))
@@ -215,13 +233,25 @@ def intersection(one: Spans, two: Spans) -> Spans:
 
 def difference(one: Spans, two: Spans) -> Spans:
     """The codes in the first set that are not in the second."""
-    if not one.starts or len(two.starts) <= _FEW:
-        for start, end in zip(*two):
-            one = removed(one, start, end)
+    if not one.starts or not two.starts:
         return one
+    if len(two.starts) <= FEW:
+        one = copy(one)
+        for start, end in zip(*two):
+            take(one, start, end)
+        return one
+    two = _within(two, one)
+    if not two.starts:
+        return one
+    if _are_singles(one) and _are_singles(two):
+        return Spans(
+            list(filterfalse(set(two.starts).__contains__, one.starts)),
+            list(filterfalse(set(two.ends).__contains__, one.ends)),
+        )
     # What is not in `two` lies between its spans, and on both sides of them.
-    outside: Spans = Spans([-_INFINITY, *two.ends], [*two.starts, _INFINITY])  # type: ignore[list-item]
-    return intersection(one, outside)
+    before = min(one.starts[0], two.starts[0]) - 1
+    after = max(one.ends[-1], two.ends[-1]) + 1
+    return intersection(one, Spans([before, *two.ends], [*two.starts, after]))
 
 
 def symmetric_difference(one: Spans, two: Spans) -> Spans:
@@ -230,36 +260,64 @@ def symmetric_difference(one: Spans, two: Spans) -> Spans:
     Membership changes at the start and at the end of a span. It changes in the result where it
     changes in one set and not in the other at the same time.
     """
-    edges = sorted({*one.starts, *one.ends} ^ {*two.starts, *two.ends})
+    edges = sorted(chain(*one, *two))
+    # An edge of both sets stands there twice, and goes.
+    alone = [True, *map(ne, islice(edges, 1, None), edges), True]
+    edges = list(compress(edges, map(and_, alone, islice(alone, 1, None))))
     return Spans(edges[::2], edges[1::2])
 
 
-def added(spans: Spans, start: int, end: int) -> Spans:
-    """The set with the codes from start to end - 1: union() with one span, for large sets."""
+def put(spans: Spans, start: int, end: int) -> None:
+    """Add the codes from start to end - 1, changing the lists: for owners of large sets."""
     starts, ends = spans
     first = bisect_left(ends, start)
     after = bisect_right(starts, end)
     if first < after:
         start, end = min(start, starts[first]), max(end, ends[after - 1])
-    return Spans(
-        [*starts[:first], start, *starts[after:]],
-        [*ends[:first], end, *ends[after:]],
-    )
+    starts[first:after] = [start]
+    ends[first:after] = [end]
 
 
-def removed(spans: Spans, start: int, end: int) -> Spans:
-    """The set without the codes from start to end - 1: difference() with one span."""
+def take(spans: Spans, start: int, end: int) -> None:
+    """Remove the codes from start to end - 1, changing the lists: for owners of large sets."""
     starts, ends = spans
     first = bisect_right(ends, start)
     after = bisect_left(starts, end)
-    if first >= after:
+    if first < after:
+        rest = [(starts[first], start), (end, ends[after - 1])]
+        rest = [(begin, stop) for begin, stop in rest if begin < stop]
+        starts[first:after] = [begin for begin, _ in rest]
+        ends[first:after] = [stop for _, stop in rest]
+
+
+def copy(spans: Spans) -> Spans:
+    """A copy, for put() and take()."""
+    return Spans(spans.starts.copy(), spans.ends.copy())
+
+
+def _within(spans: Spans, other: Spans) -> Spans:
+    """The spans that may have to do with the other set: those between its first and last code."""
+    starts, ends = spans
+    first = bisect_right(ends, other.starts[0])
+    after = bisect_left(starts, other.ends[-1])
+    if after - first == len(starts):
         return spans
-    kept = [(starts[first], start), (end, ends[after - 1])]
-    kept = [(begin, stop) for begin, stop in kept if begin < stop]
-    return Spans(
-        [*starts[:first], *(begin for begin, _ in kept), *starts[after:]],
-        [*ends[:first], *(stop for _, stop in kept), *ends[after:]],
-    )
+    return Spans(starts[first:after], ends[first:after])
+
+
+def _are_singles(spans: Spans) -> bool:
+    """Whether no code has a neighbour in the set; such sets are quicker to hash than to sort."""
+    return count(spans) == len(spans.starts)
+
+
+def is_subset(one: Spans, two: Spans) -> bool:
+    """Whether all codes of the first set are in the second."""
+    starts, ends = two
+    for start, end in zip(*one):
+        at = bisect_right(starts, start) - 1
+        if at < 0 or ends[at] < end:
+            return False
+    return True
 
 
 def contains(spans: Spans, code: int) -> bool:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import atexit
+import functools
+import sys
 import threading
 import warnings
 import weakref
-from collections.abc import Collection, Iterator
+from traceback import print_exception
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
 from .defaults import TASK_DEFAULTS, TASK_INFO, check_task_info
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
+from .engine.port import EnginePort
 from .engine.timer import EngineTimer
 from .exceptions import (
     AlreadyRunningError,
     EngineCapacityError,
-    NodeError,
     TaskError,
     TaskMsgTreeError,
     TimeoutError,
 )
-from .msgtree import MsgTreeElem
 from .nodeset import NodeSet
 from .results import Results
+from .taskresults import TaskResults
+from .taskthread import TaskThread
 
 if TYPE_CHECKING:
     from .transport.context import SSHContext
@@ -40,8 +43,16 @@ __all__ = [
     "TaskError",
     "TaskMsgTreeError",
     "TimeoutError",
+    "task_cleanup",
     "task_self",
+    "task_terminate",
+    "task_wait",
 ]
+
+ExceptHook = Callable[
+    [Optional[type[BaseException]], Optional[BaseException], Optional[TracebackType]], Any
+]
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # A running node holds its socket and the two ends of its channel's pipe; Python, the engine and
 # the user's own files need some more.
@@ -57,16 +68,55 @@ class _Abort(BaseException):
     """Carries ``Task.abort()`` from a handler up to ``Task.resume()``."""
 
 
-class Task:
-    """Runs workers in the thread that made it, and keeps their results.
+def _on_tasks_thread(method: Method) -> Method:
+    """Let a method be called from any thread: from another one, it is posted to the task's.
 
-    Use :func:`task_self` to get the calling thread's task. All methods are for that thread.
-    Connections are made when the first worker needs them; they outlive the run and serve the next
-    one, until :meth:`close`, the end of a ``with`` block, or the end of the process.
+    There it is called in the loop's next pass, or at the start of the next run. It returns None,
+    and what it raises ends the run.
     """
 
-    def __init__(self) -> None:
-        self.thread = threading.current_thread()
+    @functools.wraps(method)
+    def call(self: Task, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread() is self.thread:
+            return method(self, *args, **kwargs)
+        self._engine.post(functools.partial(method, self, *args, **kwargs))
+        return None
+
+    return cast(Method, call)
+
+
+class Task(TaskResults):
+    """Runs workers in one thread, and keeps their results.
+
+    There is one task per thread. :func:`task_self` gives the calling thread's, in which
+    :meth:`resume` runs and returns when everything has ended. ``Task()`` makes one with a thread of
+    its own: there resume() returns at once, and :meth:`join` or :func:`task_wait` wait.
+
+    From other threads, ``shell``, ``schedule``, ``timer``, ``port``, ``remove_port``, ``set_info``,
+    ``set_default``, ``resume``, ``suspend``, ``join``, ``abort`` and a port's messages are safe;
+    results are to be read when the task has been joined.
+
+    Connections are made when the first worker needs them; they outlive the run and serve the next
+    one, until :meth:`close`, the end of a ``with`` block, or the end of the process.
+
+    Args:
+        thread: the thread whose task is wanted (made at first use); None for a task with a thread
+            of its own.
+    """
+
+    def __new__(cls, thread: Optional[threading.Thread] = None) -> Task:
+        """Find the thread's task, or make one."""
+        if thread is None:
+            return super().__new__(cls)
+        with _tasks_lock:
+            task = _threads_tasks.get(thread)
+            if task is None:
+                task = _threads_tasks[thread] = super().__new__(cls)
+            return task
+
+    def __init__(self, thread: Optional[threading.Thread] = None) -> None:
+        if hasattr(self, "_engine"):
+            return  # found, not made
         self.results = Results()
         self._info = {**TASK_INFO, "print_debug": _print_debug}
         self._default = dict(TASK_DEFAULTS)
@@ -76,6 +126,16 @@ class Task:
         self._ssh: Optional[SSHContext] = None
         self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
         self._ssh_settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
+        self._excepthook: ExceptHook = self.default_excepthook
+        self._runner: Optional[TaskThread] = None
+        if thread is not None:
+            self.thread = thread
+            return
+        self._runner = TaskThread(self._run_guarded, self._engine.post)
+        self.thread = self._runner.thread
+        with _tasks_lock:
+            _threads_tasks[self.thread] = self
+        self._runner.start()
 
     def __repr__(self) -> str:
         pool = self._ssh.pool if self._ssh is not None else "no connections"
@@ -113,6 +173,10 @@ class Task:
             warnings.warn(
                 f"{info_key} is ignored: no ssh program is started", UserWarning, stacklevel=2
             )
+        self._store_info(info_key, value)
+
+    @_on_tasks_thread
+    def _store_info(self, info_key: str, value: Any) -> None:
         self._info[info_key] = value
         self._info_set.add(info_key)
         self._ssh_settings.clear()
@@ -128,6 +192,7 @@ class Task:
             return WorkerSsh
         return value
 
+    @_on_tasks_thread
     def set_default(self, default_key: str, value: Any) -> None:
         """Set a default key: what later workers are made with."""
         self._default[default_key] = value
@@ -265,6 +330,7 @@ class Task:
         self.schedule(worker)
         return worker  # type: ignore[no-any-return]
 
+    @_on_tasks_thread
     def schedule(self, worker: Worker) -> None:
         """Schedule a worker that you made yourself.
 
@@ -292,8 +358,36 @@ class Task:
         if fire < 0:
             raise ValueError(f"a timer cannot fire in {fire} seconds")
         timer = EngineTimer(handler, autoclose)
-        self._engine.timers.add(timer, fire, interval)
+        self._add_timer(timer, fire, interval)
         return timer
+
+    @_on_tasks_thread
+    def _add_timer(self, timer: EngineTimer, fire: float, interval: float) -> None:
+        self._engine.timers.add(timer, fire, interval)
+
+    def port(self, handler: Any = None, autoclose: bool = False) -> EnginePort:
+        """Open a port, through which other threads send messages to this task's handler.
+
+        It outlives the run, and holds it unless it is autoclose: see :meth:`remove_port`.
+
+        Args:
+            handler: an EventHandler, whose ``ev_port_start(port)`` and ``ev_msg(port, message)``
+                are called.
+            autoclose: whether the run may end although the port is open.
+        """
+        limit = self.default("port_qlimit")
+        port = EnginePort(self._engine.post, handler, autoclose, limit, self.thread)
+        self._add_port(port)
+        return port
+
+    @_on_tasks_thread
+    def _add_port(self, port: EnginePort) -> None:
+        self._engine.add_port(port)
+
+    @_on_tasks_thread
+    def remove_port(self, port: EnginePort) -> None:
+        """Close a port: messages that still wait are dropped, and their senders told."""
+        self._engine.remove_port(port)
 
     def run(
         self, command: Union[str, bytes, float, None] = None, **kwargs: Any
@@ -319,8 +413,11 @@ class Task:
     def resume(self, timeout: Optional[float] = None) -> None:
         """Run what has been scheduled; return when all of it has ended.
 
-        That is when no worker and no timer is left that is not autoclose. The results of the run
+        That is when no worker, timer or port is left that is not autoclose. The results of the run
         before are forgotten first.
+
+        For a task with a thread of its own, that is where it runs: this method does not wait. After
+        :meth:`suspend` it lets the run go on.
 
         Args:
             timeout: seconds that the whole run may take; None or 0 for no limit.
@@ -332,6 +429,14 @@ class Task:
                 has been started.
             Exception: what a handler raised. Every worker and timer has been ended.
         """
+        if self._runner is not None and threading.current_thread() is not self.thread:
+            self._runner.resume(timeout)
+            return
+        self._run(timeout)
+
+    def _run(self, timeout: Optional[float]) -> None:
+        if threading.current_thread() is not self.thread:
+            raise TaskError(f"{self!r} runs in its own thread only: call resume() there")
         if self._engine.running:
             raise AlreadyRunningError("the task is already running: call resume() after the run")
         self.results.clear()
@@ -343,13 +448,46 @@ class Task:
             raise
         if self._ssh is not None:
             self._ssh.pool.on_run_begins()
+        kill = False
         try:
             self._engine.run(timeout or None)
-        except _Abort:
+        except _Abort as abort:
             self.results.clear()
+            kill = bool(abort.args[0])
         finally:
             if self._ssh is not None:
                 self._ssh.pool.on_run_ends()
+        if kill:
+            self.close()
+
+    def _run_guarded(self, timeout: Optional[float]) -> None:
+        """Run in a thread of its own: what a handler raises goes to the excepthook."""
+        try:
+            self._run(timeout)
+        except BaseException:
+            self.excepthook(*sys.exc_info())
+
+    @property
+    def excepthook(self) -> ExceptHook:
+        """Called with type, value and traceback of what left a run in the task's own thread.
+
+        As ``sys.excepthook``; the default one prints it. The task can be run again.
+        """
+        return self._excepthook
+
+    @excepthook.setter
+    def excepthook(self, hook: ExceptHook) -> None:
+        self._excepthook = hook
+
+    def default_excepthook(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc_value: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        """Print an exception on stderr, with the name of the task's thread."""
+        print(f"Exception in thread {self.thread.name}:", file=sys.stderr)
+        print_exception(exc_type, exc_value, traceback)
 
     def _apply_limits(self) -> None:
         self._engine.fanout = self.info("fanout")
@@ -370,23 +508,65 @@ class Task:
         """Whether the task is running."""
         return self._engine.running
 
+    def suspend(self) -> bool:
+        """Stop the run of a task with a thread of its own where it is; :meth:`resume` goes on.
+
+        Commands go on on their nodes. Returns when the task has stopped.
+
+        Returns:
+            Whether it is suspended: False where it was not running.
+
+        Raises:
+            TaskError: the task has no thread of its own.
+        """
+        if self._runner is None:
+            raise TaskError("only a task with a thread of its own, Task(), can be suspended")
+        return self._runner.suspend()
+
+    def join(self) -> None:
+        """Wait until a task with a thread of its own has run; at once for any other."""
+        if self._runner is not None:
+            self._runner.join()
+
     def abort(self, kill: bool = False) -> None:
         """End every worker and timer, and forget the results.
 
-        From a handler, it does not return: :meth:`resume` does.
+        From a handler, it does not return: :meth:`resume` does. From another thread, it returns
+        when the run has ended (for a task without a thread of its own: at once).
 
         Args:
-            kill: also give the task up: close its connections; :func:`task_self` makes a new one.
+            kill: also give the task up: close its ports and connections, and end its thread if it
+                is its own; :func:`task_self` makes a new task.
         """
-        running = self._engine.running
         if kill:
             _forget(self)
-        if running:
-            raise _Abort
+            if self._runner is not None:
+                self._runner.quit()
+        if threading.current_thread() is self.thread:
+            if self._engine.running:
+                raise _Abort(kill)
+            self._clear(kill)
+        elif self._runner is not None:
+            self._runner.end_run(functools.partial(_raise_abort, kill))
+            if not self._engine.running:
+                self._clear(kill)
+        elif self._engine.running:
+            self._engine.post(_raise_abort, kill)
+
+    def _clear(self, kill: bool) -> None:
         self._engine.clear()
         self.results.clear()
         if kill:
             self.close()
+
+    @staticmethod
+    def wait(from_thread: threading.Thread) -> None:
+        """Wait until every task with a thread of its own has run, but for ``from_thread``'s."""
+        with _tasks_lock:
+            tasks = list(_threads_tasks.items())
+        for thread, task in tasks:
+            if thread is not from_thread:
+                task.join()
 
     def close(self) -> None:
         """Close every connection and free what the task holds. It can be used again.
@@ -425,110 +605,10 @@ class Task:
         """Who sees to what comes after the end of a run."""
         return _reaper()
 
-    # -- results --
-
     def debug(self, line: str) -> None:
         """Hand a line to ``print_debug``, where the info key ``debug`` is set."""
         if self._info["debug"]:
             self._info["print_debug"](self, line)
-
-    def keeps(self, sname: str) -> bool:
-        """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like)."""
-        return bool(self._default.get(f"{sname}_msgtree", True))
-
-    def _check_kept(self, sname: str) -> None:
-        if not self.keeps(sname):
-            raise TaskMsgTreeError(
-                f"{sname} is not kept: set_default('{sname}_msgtree', True) before the run"
-            )
-
-    def key_buffer(self, key: Any) -> bytes:
-        """The standard output of a node or key, of all workers; b'' if there is none.
-
-        Raises:
-            TaskMsgTreeError: it is not kept.
-        """
-        self._check_kept("stdout")
-        return self.results.buffer("stdout", key)
-
-    node_buffer = key_buffer
-
-    def key_error(self, key: Any) -> bytes:
-        """The standard error of a node or key, of all workers; b'' if there is none.
-
-        Raises:
-            TaskMsgTreeError: it is not kept.
-        """
-        self._check_kept("stderr")
-        return self.results.buffer("stderr", key)
-
-    node_error = key_error
-
-    def key_retcode(self, key: Any) -> int:
-        """The return code of a node or key; the largest one of all workers.
-
-        Raises:
-            KeyError: it has none.
-        """
-        return self.results.retcode(key)
-
-    node_retcode = key_retcode
-
-    def max_retcode(self) -> Optional[int]:
-        """The largest return code of the run, None if there is none (all timed out)."""
-        return self.results.max_retcode
-
-    def iter_buffers(
-        self, match_keys: Optional[Collection[Any]] = None
-    ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
-        """Each different standard output, with the nodes or keys that gave it.
-
-        Raises:
-            TaskMsgTreeError: it is not kept.
-        """
-        self._check_kept("stdout")
-        return self.results.iter_messages("stdout", None, match_keys)
-
-    def iter_errors(
-        self, match_keys: Optional[Collection[Any]] = None
-    ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
-        """Each different standard error, with the nodes or keys that gave it.
-
-        Raises:
-            TaskMsgTreeError: it is not kept.
-        """
-        self._check_kept("stderr")
-        return self.results.iter_messages("stderr", None, match_keys)
-
-    def iter_retcodes(
-        self, match_keys: Optional[Collection[Any]] = None
-    ) -> Iterator[tuple[int, list[Any]]]:
-        """Each different return code, with its nodes or keys."""
-        return self.results.iter_retcodes(None, match_keys)
-
-    def num_timeout(self) -> int:
-        """How many nodes or keys timed out."""
-        return len(self.results.timeouts())
-
-    def iter_keys_timeout(self) -> Iterator[Any]:
-        """The nodes or keys that timed out."""
-        return iter(self.results.timeouts())
-
-    def iter_failures(self) -> Iterator[tuple[NodeError, list[Any]]]:
-        """Each different cause for which no command could be run (or one was lost).
-
-        Yields:
-            The exception of the cause's first node, and all its nodes.
-        """
-        return self.results.iter_failures()
-
-    def flush_buffers(self) -> None:
-        """Forget all standard output."""
-        self.results.flush("stdout")
-
-    def flush_errors(self) -> None:
-        """Forget all standard error."""
-        self.results.flush("stderr")
 
 
 # -- one task per thread --
@@ -542,12 +622,29 @@ _the_reaper: Optional[Reaper] = None
 
 def task_self() -> Task:
     """The calling thread's task, made at first use."""
-    thread = threading.current_thread()
+    return Task(thread=threading.current_thread())
+
+
+def task_wait() -> None:
+    """Wait until every other task with a thread of its own has run."""
+    Task.wait(threading.current_thread())
+
+
+def task_terminate() -> None:
+    """End the calling thread's task and give it up: ``task_self().abort(kill=True)``."""
+    task_self().abort(kill=True)
+
+
+def task_cleanup() -> None:
+    """End every task and give it up. For the end of a program, from its main thread."""
     with _tasks_lock:
-        task = _threads_tasks.get(thread)
-        if task is None:
-            task = _threads_tasks[thread] = Task()
-        return task
+        tasks = list(_threads_tasks.values())
+    for task in tasks:
+        task.abort(kill=True)
+
+
+def _raise_abort(kill: bool) -> None:
+    raise _Abort(kill)
 
 
 def _forget(task: Task) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from pyclustershell.engine.client import EngineClient
 from pyclustershell.engine.engine import READ, Engine
-from pyclustershell.engine.port import Mailbox
+from pyclustershell.engine.port import EnginePort, Mailbox
 from pyclustershell.engine.timer import EngineTimer, Timer, TimerQueue
 from pyclustershell.event import EventHandler
 from pyclustershell.exceptions import (
@@ -402,3 +402,94 @@ def test_cancelled_timers_do_not_pile_up() -> None:
 def test_a_timer_needs_a_handler_that_hears_it() -> None:
     with pytest.raises(TypeError, match="ev_timer"):
         EngineTimer(None)
+
+
+# -- ports --
+
+
+class Inbox(EventHandler):
+    def __init__(self) -> None:
+        self.started: list[EnginePort] = []
+        self.messages: list[object] = []
+
+    def ev_port_start(self, port: EnginePort) -> None:
+        self.started.append(port)
+
+    def ev_msg(self, port: EnginePort, msg: object) -> None:
+        self.messages.append(msg)
+
+
+def make_port(
+    engine: Engine, inbox: Inbox, autoclose: bool = False, limit: int = 100
+) -> EnginePort:
+    port = EnginePort(engine.post, inbox, autoclose, limit, threading.current_thread())
+    engine.add_port(port)
+    return port
+
+
+def test_messages_sent_before_the_run_are_delivered_in_order(engine: Engine) -> None:
+    inbox = Inbox()
+    port = make_port(engine, inbox, autoclose=True)
+    assert port.msg_send("one")
+    assert port.msg_send("two")
+    engine.add(Client("a", [], lasts=1.0))
+    engine.run()
+    assert inbox.messages == ["one", "two"]
+    assert inbox.started == [port]
+    # The port outlives the run.
+    port.msg_send("three")
+    engine.run()
+    assert inbox.messages == ["one", "two", "three"]
+    assert inbox.started == [port]
+
+
+def test_a_port_holds_the_loop_until_it_is_removed(engine: Engine) -> None:
+    class Last(Inbox):
+        def ev_msg(self, port: EnginePort, msg: object) -> None:
+            super().ev_msg(port, msg)
+            engine.remove_port(port)
+
+    inbox = Last()
+    port = make_port(engine, inbox)
+    told: list[bool] = []
+    sender = threading.Thread(target=lambda: told.append(port.msg("the end")))
+    engine.post(sender.start)
+    engine.run()
+    sender.join(10)
+    assert inbox.messages == ["the end"]
+    assert told == [True]
+    assert port.msg("too late") is False
+    assert port.msg_send("too late") is False
+
+
+def test_a_sender_whose_message_is_dropped_is_told(engine: Engine) -> None:
+    port = make_port(engine, Inbox(), autoclose=True)
+    told: list[bool] = []
+    sender = threading.Thread(target=lambda: told.append(port.msg("never")))
+    sender.start()
+    while not port._letters:
+        assert sender.is_alive()
+    engine.remove_port(port)
+    sender.join(10)
+    assert told == [False]
+
+
+def test_more_messages_than_may_wait_make_their_sender_wait(engine: Engine) -> None:
+    inbox = Inbox()
+    port = make_port(engine, inbox, limit=2)
+    sent: list[int] = []
+
+    def send_all() -> None:
+        for number in range(10):
+            port.msg_send(number)
+            sent.append(number)
+        engine.post(engine.remove_port, port)
+
+    sender = threading.Thread(target=send_all)
+    sender.start()
+    while len(sent) < 2:
+        assert sender.is_alive()
+    assert len(port._letters) == 2
+    engine.run()
+    sender.join(10)
+    assert inbox.messages == list(range(10))

@@ -28,6 +28,7 @@ from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.task import Task
 from tests.servers.faults import ScriptedServer, hang_before_banner
 from tests.servers.leaks import no_leaks
+from tests.tasks import fresh_task
 
 NODES = "node[1-8]"
 
@@ -40,7 +41,7 @@ def cluster() -> Iterator[LoopbackCluster]:
 
 @pytest.fixture
 def task(cluster: LoopbackCluster) -> Iterator[Task]:
-    with no_leaks(), Task() as task:
+    with no_leaks(), fresh_task() as task:
         cluster.configure(task)
         yield task
 
@@ -462,7 +463,7 @@ def test_close_ends_every_connection(task: Task, cluster: LoopbackCluster) -> No
 
 def test_nothing_is_left_of_a_task_that_is_closed(cluster: LoopbackCluster) -> None:
     gc.collect()
-    with no_leaks(), Task() as task:
+    with no_leaks(), fresh_task() as task:
         cluster.configure(task)
         task.run("echo ok", nodes=NODES)
         task.run("exec sleep 60", nodes=NODES, timeout=0.2)
@@ -584,7 +585,10 @@ def test_wrong_options_fail_only_their_node(task: Task) -> None:
 
 
 def test_a_refused_command_is_a_session_error() -> None:
-    with LoopbackCluster("node1", handler=lambda node, command: None) as cluster, Task() as task:
+    with (
+        LoopbackCluster("node1", handler=lambda node, command: None) as cluster,
+        fresh_task() as task,
+    ):
         cluster.configure(task)
         task.run("echo ok", nodes="node1")
         assert isinstance(failure_of(task, "node1"), SessionError)
@@ -631,7 +635,7 @@ def in_code(cluster: LoopbackCluster, node: str, key: Any) -> dict[str, Any]:
 def test_options_in_code_are_enough(cluster: LoopbackCluster) -> None:
     with open(cluster.identity_file, "rb") as file:
         key = file.read()
-    with Task() as task:
+    with fresh_task() as task:
         for node in cluster.nodes:
             task.configure_ssh(node, **in_code(cluster, node, key))
         task.run("echo ok", nodes=NODES)

@@ -30,6 +30,7 @@ from tests.servers import faults
 from tests.servers.faults import ScriptedServer, dropping_address, refusing_address
 from tests.servers.leaks import no_leaks
 from tests.servers.sshd import Sshd, make_key, process_runs
+from tests.tasks import fresh_task
 
 FANOUT = 64
 MANY = 400
@@ -38,7 +39,7 @@ MANY = 400
 @contextlib.contextmanager
 def task_on(server: Sshd) -> Iterator[Task]:
     """A task that reaches the nodes of a server, and leaves nothing behind when it is closed."""
-    with no_leaks(), Task() as task:
+    with no_leaks(), fresh_task() as task:
         task.set_info("ssh_options", f"-F {server.ssh_config}")
         task.set_info("fanout", FANOUT)
         yield task
@@ -132,8 +133,8 @@ def test_no_process_is_started(sshd: Sshd, tmp_path: Path) -> None:
 
     def started(*lines: str) -> list[str]:
         script = f"""
-            from pyclustershell.task import Task
-            with Task() as task:
+            from pyclustershell.task import task_self
+            with task_self() as task:
                 task.set_info("ssh_options", "-F {sshd.ssh_config}")
                 {"; ".join(lines)}
         """
@@ -224,7 +225,7 @@ def test_each_failure_has_its_cause_and_hurts_nobody_else(
     sshd: Sshd, failing_hosts: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     config = sshd.write_ssh_config(tmp_path / "config", failing_hosts, ConnectTimeout=1)
-    with Task() as task:
+    with fresh_task() as task:
         task.set_info("ssh_options", f"-F {config}")
         for _ in range(2):  # the task can run again
             ends = Ends()
@@ -247,7 +248,7 @@ def test_nothing_is_left_of_failures(
     sshd: Sshd, failing_hosts: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     config = sshd.write_ssh_config(tmp_path / "config", failing_hosts, ConnectTimeout=1)
-    with no_leaks(), Task() as task:
+    with no_leaks(), fresh_task() as task:
         task.set_info("ssh_options", f"-F {config}")
         task.run("echo ok", nodes=",".join([*FAILURES, "node1"]), timeout=20)
         assert task.max_retcode() == 255

@@ -362,14 +362,15 @@ def test_a_changed_key_is_refused_with_place_and_both_fingerprints(
     assert known_hosts.read_text() == before
 
 
-@pytest.mark.parametrize("content", [[], [line("node1", 2)]])
+@pytest.mark.parametrize(("content", "trusted"), [([], True), ([line("node1", 2)], False)])
 def test_off_accepts_and_warns(
-    known_hosts: Path, content: list[str], caplog: pytest.LogCaptureFixture
+    known_hosts: Path, content: list[str], trusted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(known_hosts, *content)
     before = known_hosts.read_text()
     with caplog.at_level(logging.WARNING, "pyclustershell.hostkeys"):
-        HostKeyChecker().check(settings_for(known_hosts, policy="off"), ED25519, blob(1))
+        settings = settings_for(known_hosts, policy="off")
+        assert HostKeyChecker().check(settings, ED25519, blob(1)) is trusted
     assert fingerprint(blob(1)) in caplog.text
     assert known_hosts.read_text() == before
 

@@ -397,6 +397,7 @@ def test_functions_are_given_the_node(cache: ConfigCache) -> None:
     [
         ({"port": lambda _: "22"}, "port must be an integer"),
         ({"user": lambda _: ""}, "user must not be empty"),
+        ({"user": lambda _: {}["no"]}, "the function for user failed: KeyError"),
         ({"config_files": "/no/such/file"}, "no such configuration file"),
         ({"proxy_jump": "gate"}, "ProxyJump .the command line. is not supported yet"),
         ({"overrides": ["ProxyCommand=nc %h"]}, "ProxyCommand .* is not supported yet"),
@@ -445,6 +446,17 @@ def test_an_authentication_that_is_not_supported_is_only_noted(cache: ConfigCach
     settings = settings_of(cache, "GSSAPIAuthentication yes\nHostbasedAuthentication no\n")
     (note,) = settings.authentication_notes
     assert note.startswith("GSSAPIAuthentication (")
+
+
+def test_a_user_without_a_name(cache: ConfigCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def getuser() -> str:
+        raise KeyError("no entry for this number")
+
+    monkeypatch.setattr("getpass.getuser", getuser)
+    nameless = ConfigCache(LocalContext(None, cache.context.home, "here"))
+    with pytest.raises(NodeConfigurationError, match="the local user has no name"):
+        settings_of(nameless)
+    assert settings_of(nameless, user="bob").user == "bob"
 
 
 def test_keys_in_code_replace_the_default_files(cache: ConfigCache) -> None:

@@ -28,7 +28,10 @@ PUBLIC_NAMES = [
     "expand",
     "fold",
     "grouplist",
+    "task_cleanup",
     "task_self",
+    "task_terminate",
+    "task_wait",
 ]
 
 

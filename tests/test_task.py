@@ -5,21 +5,23 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from pyclustershell import EventHandler, TaskMsgTreeError, WorkerPopen, task_self
+from pyclustershell import EventHandler, TaskError, TaskMsgTreeError, WorkerPopen, task_self
 from pyclustershell.exceptions import ConfigurationError, TimeoutError
-from pyclustershell.task import Task
+from pyclustershell.task import Task, task_cleanup, task_wait
 from tests.servers.leaks import no_leaks
+from tests.tasks import fresh_task
 
 
 @pytest.fixture
 def task() -> Iterator[Task]:
-    with no_leaks(), Task() as task:
+    with no_leaks(), fresh_task() as task:
         yield task
 
 
@@ -270,3 +272,167 @@ def test_a_fanout_that_cannot_fit_says_so_before_anything_starts() -> None:
     assert done.stderr == ""
     assert done.returncode == 0
     assert "this process may open 128: use a smaller fanout (now 64)" in done.stdout
+
+
+# -- tasks with a thread of their own --
+
+
+@pytest.fixture
+def threaded() -> Iterator[Task]:
+    with no_leaks():
+        task = Task()
+        yield task
+        task.abort(kill=True)
+
+
+def test_a_task_with_a_thread_of_its_own_does_not_block(threaded: Task) -> None:
+    threaded.shell("cat; echo done", key="x", stdin=False)
+    threaded.resume()
+    task_wait()
+    assert not threaded.running()
+    assert threaded.key_buffer("x") == b"done"
+
+
+def test_it_runs_as_often_as_it_is_resumed(threaded: Task) -> None:
+    for number in range(3):
+        threaded.shell(f"echo {number}", key="x")
+        threaded.resume()
+        threaded.join()
+        assert threaded.key_buffer("x") == str(number).encode()
+
+
+def test_it_hears_other_threads_while_it_runs(threaded: Task) -> None:
+    started = threading.Event()
+
+    class Tell(EventHandler):
+        def ev_pickup(self, worker: Any, node: Any) -> None:
+            assert threading.current_thread() is threaded.thread
+            started.set()
+
+    first = threaded.shell("cat", key="first", handler=Tell())
+    assert isinstance(first, WorkerPopen)
+    threaded.resume()
+    assert started.wait(10)
+    assert threaded.running()
+    second = threaded.shell("echo second", key="second")
+    port = threaded.port(autoclose=True)
+    threaded.set_info("USER_x", 1)
+    # Each of these was posted before this message: when it has arrived, they have been done.
+    assert port.msg("sync")
+    assert threaded.info("USER_x") == 1
+    assert second.task is threaded
+    threaded._engine.post(first.set_write_eof)
+    threaded.join()
+    assert threaded.key_buffer("second") == b"second"
+
+
+def test_it_can_be_suspended_and_resumed(threaded: Task) -> None:
+    assert not threaded.suspend()
+    ticks: list[float] = []
+    ticked = threading.Semaphore(0)
+
+    class Tick(EventHandler):
+        def ev_timer(self, timer: Any) -> None:
+            ticks.append(time.monotonic())
+            ticked.release()
+            if len(ticks) >= 20:
+                timer.invalidate()
+
+    threaded.timer(0.001, Tick(), interval=0.001)
+    threaded.resume()
+    assert ticked.acquire(timeout=10)
+    if threaded.suspend():
+        seen = len(ticks)
+        assert threaded.running()
+        assert len(ticks) == seen
+        threaded.resume()
+    threaded.join()
+    assert len(ticks) == 20
+
+
+def test_it_can_be_aborted_from_outside_also_when_suspended(threaded: Task) -> None:
+    for suspend in (False, True):
+        threaded.shell("sleep 60", key="x")
+        threaded.resume()
+        while not threaded.running():
+            threading.Event().wait(0.001)
+        if suspend:
+            assert threaded.suspend()
+        threaded.abort()
+        assert not threaded.running()
+    threaded.run("echo again", key="x")
+    threaded.join()
+    assert threaded.key_buffer("x") == b"again"
+
+
+def test_what_its_handlers_raise_goes_to_the_excepthook(
+    threaded: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Fail(EventHandler):
+        def ev_read(self, worker: Any, node: Any, sname: str, msg: bytes) -> None:
+            raise ZeroDivisionError
+
+    threaded.run("echo x", handler=Fail())
+    threaded.join()
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    caught: list[Any] = []
+    threaded.excepthook = lambda *details: caught.append(details[0])
+    threaded.run("echo x", handler=Fail())
+    threaded.join()
+    assert caught == [ZeroDivisionError]
+    threaded.run("echo fine", key="x")
+    threaded.join()
+    assert threaded.key_buffer("x") == b"fine"
+
+
+def test_the_task_of_a_thread_is_found_by_the_thread() -> None:
+    task = Task()
+    assert Task(thread=task.thread) is task
+    assert task_self() is Task(thread=threading.current_thread())
+    task.abort(kill=True)
+    task.thread.join(10)
+    assert not task.thread.is_alive()
+
+
+def test_cleanup_gives_every_task_up() -> None:
+    with no_leaks():
+        tasks = [Task(), Task()]
+        tasks[0].shell("sleep 60")
+        tasks[0].resume()
+        task_cleanup()
+    assert task_self() not in tasks
+
+
+def test_a_foreign_threads_task_is_not_run_here() -> None:
+    tasks: list[Task] = []
+    thread = threading.Thread(target=lambda: tasks.append(task_self()))
+    thread.start()
+    thread.join()
+    with pytest.raises(TaskError, match="runs in its own thread only"):
+        tasks[0].resume()
+    with pytest.raises(TaskError, match="can be suspended"):
+        task_self().suspend()
+
+
+# -- ports --
+
+
+def test_a_port_takes_messages_from_other_threads(task: Task) -> None:
+    heard: list[Any] = []
+
+    class Inbox(EventHandler):
+        def ev_port_start(self, port: Any) -> None:
+            heard.append("start")
+
+        def ev_msg(self, port: Any, msg: Any) -> None:
+            assert threading.current_thread() is task.thread
+            heard.append(msg)
+            if msg == "end":
+                task.remove_port(port)
+
+    port = task.port(handler=Inbox())
+    sender = threading.Thread(target=lambda: [port.msg("one"), port.msg_send("end")])
+    sender.start()
+    task.resume()
+    sender.join()
+    assert heard == ["start", "one", "end"]

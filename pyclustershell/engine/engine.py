@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Protocol, Union
 
 from ..exceptions import AlreadyRunningError, TimeoutError
 from .client import EngineClient
-from .port import Mailbox
+from .port import EnginePort, Mailbox
 from .timer import Clock, Timer, TimerQueue
 
 logger = logging.getLogger("pyclustershell.engine")
@@ -68,6 +68,7 @@ class Engine:
         self._watches: dict[int, Watch] = {}
         self._waiting: deque[EngineClient] = deque()
         self._started: dict[EngineClient, Optional[Timer]] = {}
+        self._ports: dict[EnginePort, None] = {}
         # How many clients count for the fanout, and how many keep the loop running.
         self._delayable = 0
         self._holding = 0
@@ -131,6 +132,20 @@ class Engine:
             return
         self._holding -= not client.autoclose
 
+    def add_port(self, port: EnginePort) -> None:
+        """Open a port. Unlike clients, ports outlive the run."""
+        self._ports[port] = None
+        self._holding += not port.autoclose
+        if self.running:
+            port.start()
+
+    def remove_port(self, port: EnginePort) -> None:
+        """Close a port. Harmless where it is closed already."""
+        if port in self._ports:
+            del self._ports[port]
+            self._holding -= not port.autoclose
+            port.close()
+
     def start_clock(self, client: EngineClient) -> None:
         """Let a started client's timeout begin now.
 
@@ -161,6 +176,10 @@ class Engine:
         self._open()
         self.running = True
         try:
+            for port in list(self._ports):
+                port.start()
+            # What was posted since the last run: it may hold this one.
+            self._mailbox.drain()
             self._loop(None if timeout is None else self.clock() + timeout)
             # What is left is autoclose.
             self.clear()
@@ -264,8 +283,10 @@ class Engine:
         return self._selector
 
     def close(self) -> None:
-        """Free the descriptors. The engine opens them again when it is run again."""
+        """Close the ports and free the descriptors, which are opened again by another run."""
         self.clear()
+        for port in list(self._ports):
+            self.remove_port(port)
         self._watches.clear()
         self._mailbox.close()
         if self._selector is not None:

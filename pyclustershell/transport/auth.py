@@ -58,6 +58,10 @@ class Authenticator:
     agent, if it has them and they are encrypted or not here); the agent's other keys, unless
     IdentitiesOnly; the default identity files. What was named comes first, so that an agent with
     many keys does not use up the attempts that the server allows.
+
+    Attributes:
+        server_is_trusted: set to False, it keeps passwords and answers from a server that may not
+            be the one meant, see :meth:`.hostkeys.HostKeyChecker.check`. OpenSSH does the same.
     """
 
     def __init__(self, settings: ConnectionSettings, keys: KeyStore) -> None:
@@ -67,6 +71,7 @@ class Authenticator:
             settings: the connection's settings.
             keys: the keys read so far, shared between connections.
         """
+        self.server_is_trusted = True
         self._settings = settings
         self._store = keys
         self._refusals = 0
@@ -135,6 +140,10 @@ class Authenticator:
         if method == "publickey":
             return self._next_key()
         if method in self._done:
+            return None
+        if not self.server_is_trusted:
+            if self._other_ways():
+                self._note("its host key has changed, so it is given no password")
             return None
         if method == "password":
             return self._password()

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import base64
 import binascii
+import bisect
 import hashlib
 import hmac
+import itertools
 import logging
 import os
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..exceptions import (
     HostKeyChangedError,
@@ -26,6 +29,7 @@ from ..exceptions import (
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
+from . import hostcertificates
 from .settings import DEFAULT_PORT, ConnectionSettings, is_known_hosts_entry
 from .sshcontext import Stamp, file_stamp, matches_list
 
@@ -33,6 +37,8 @@ logger = logging.getLogger("pyclustershell.hostkeys")
 
 CODE = "the known_hosts entries given in code"
 """The 'file' of entries that are given as literal lines."""
+
+_FAILED = "Host key verification failed."
 
 REVOKED = "@revoked"
 CERT_AUTHORITY = "@cert-authority"
@@ -58,6 +64,7 @@ def host_name(host: str, port: int) -> str:
     return host if port == DEFAULT_PORT else f"[{host}]:{port}"
 
 
+_NEARBY = 8  # lines, enough for the next host or two
 _SHA1_BLOCK = 64
 _INNER = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER = bytes(byte ^ 0x5C for byte in range(256))
@@ -166,15 +173,14 @@ class _HashedLines:
         self.lines = lines
         self.compared = 0
         self._started: Optional[list[tuple[Any, Any, bytes]]] = None
+        self._start = 0
+        by_type: dict[str, list[int]] = {}
+        for number, line in enumerate(lines):
+            by_type.setdefault(line.key_type, []).append(number)
+        self._by_type = sorted(by_type.values(), key=len, reverse=True)
 
-    def find(self, name: str, numbers: Iterable[int], one_run: bool = False) -> list[int]:
-        """Return which of these lines are about the host.
-
-        Args:
-            name: the host's name.
-            numbers: the lines' numbers, in the order in which they are compared.
-            one_run: whether to stop at the first line that is not, behind one that is.
-        """
+    def find(self, name: str, numbers: Iterable[int], first: bool = False) -> list[int]:
+        """Return which of these lines are about the host, or only the first one."""
         if self._started is None:
             self._started = [_start_hash(line) for line in self.lines]
         started = self._started
@@ -189,9 +195,39 @@ class _HashedLines:
             self.compared += 1
             if outer.digest() == digest:
                 found.append(number)
-            elif found and one_run:
-                break
+                if first:
+                    break
         return found
+
+    def find_together(self, name: str) -> list[int]:
+        """Return the lines about the host that stand together.
+
+        Hosts are mostly asked for in the order in which they stand in the file, and the lines of
+        one host stand together. So the search begins where the last one ended. Then come all
+        lines with the commonest type of key, of which each host mostly has one, then the others.
+        """
+        start = self._start
+        nearby = range(start, min(start + _NEARBY, len(self.lines)))
+        by_type = (
+            number
+            for numbers in self._by_type
+            for number in _rotated(numbers, bisect.bisect_left(numbers, start))
+        )
+        found = self.find(name, itertools.chain(nearby, by_type), first=True)
+        if not found:
+            return []
+        for step in (-1, 1):
+            number = found[0] + step
+            while 0 <= number < len(self.lines) and self.find(name, [number]):
+                found.append(number)
+                number += step
+        self._start = max(found) + 1
+        return sorted(found)
+
+
+def _rotated(numbers: Sequence[int], start: int) -> Iterator[int]:
+    yield from itertools.islice(numbers, start, None)
+    yield from itertools.islice(numbers, start)
 
 
 def _start_hash(line: KnownHost) -> tuple[Any, Any, bytes]:
@@ -220,10 +256,15 @@ class KnownHosts:
             else:
                 for name in set(entry.names):
                     self._by_name.setdefault(name, []).append(entry)
+        self._authorities = [
+            entry
+            for found in self._by_key.values()
+            for entry in found
+            if entry.marker == CERT_AUTHORITY
+        ]
         self._hashed = _HashedLines(hashed)
         self._hashed_types = tuple(dict.fromkeys(e.key_type for e in hashed if not e.marker))
         self._nearby: dict[str, tuple[KnownHost, ...]] = {}
-        self._last_hit = 0
 
     @classmethod
     def parse(cls, lines: Iterable[str], filename: str) -> KnownHosts:
@@ -247,6 +288,10 @@ class KnownHosts:
     def with_key(self, name: str, blob: bytes) -> Iterator[KnownHost]:
         """Go through the lines that hold this key for this host."""
         return (entry for entry in self._by_key.get(blob, ()) if entry.matches(name))
+
+    def authorities(self, name: str) -> Iterator[KnownHost]:
+        """Go through the lines of the authorities that may certify this host's key."""
+        return (entry for entry in self._authorities if entry.matches(name))
 
     def of_host(self, name: str) -> list[KnownHost]:
         """Return all lines about this host. Slow where many lines are hashed."""
@@ -272,18 +317,9 @@ class KnownHosts:
         return tuple(dict.fromkeys(types))
 
     def _hashed_nearby(self, name: str) -> tuple[KnownHost, ...]:
-        """Return the hashed lines about this host that stand together.
-
-        Hosts are mostly asked for in the order in which they stand in the file, and the lines of
-        one host stand together. So the search goes on where the last one ended, and stops after
-        the first lines found: a few hashes instead of thousands.
-        """
         if name not in self._nearby:
-            lines, start = self._hashed.lines, self._last_hit
-            circle = (*range(start, len(lines)), *range(start))
-            found = self._hashed.find(name, circle, one_run=True)
-            self._last_hit = found[-1] if found else start
-            self._nearby[name] = tuple(lines[number] for number in found)
+            found = self._hashed.find_together(name)
+            self._nearby[name] = tuple(self._hashed.lines[number] for number in found)
         return self._nearby[name]
 
 
@@ -317,7 +353,13 @@ class _File(NamedTuple):
 class HostKeyChecker:
     """Checks servers' host keys. One is enough for a process; safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """Make a checker that has read nothing yet.
+
+        Args:
+            now: gives the seconds since 1970, for the validity of certificates.
+        """
+        self._now = now
         self._lock = threading.RLock()
         self._files: dict[str, _File] = {}
         self._literal: dict[tuple[str, ...], KnownHosts] = {}
@@ -326,8 +368,14 @@ class HostKeyChecker:
         """Return the host key algorithms to ask for first: those of the keys known for the host.
 
         A server has several keys and shows the one whose algorithm the client likes best: it had
-        better be one that we can compare.
+        better be one that we can compare. Where an authority is known, certificates come first.
         """
+        for name in _names(settings):
+            if any(True for _ in self._authorities(settings, name)):
+                return (*hostcertificates.ALGORITHMS, *self._known_algorithms(settings))
+        return self._known_algorithms(settings)
+
+    def _known_algorithms(self, settings: ConnectionSettings) -> tuple[str, ...]:
         for name in _names(settings):
             types = dict.fromkeys(
                 key_type
@@ -344,21 +392,35 @@ class HostKeyChecker:
         key_type: str,
         key_blob: bytes,
         address: Optional[str] = None,
-    ) -> None:
-        """Check the key that a server shows; return if it is to be trusted.
+    ) -> bool:
+        """Check the key that a server shows; return if the connection may go on.
 
         Args:
             settings: the connection's settings.
             key_type: type of the key, such as 'ssh-ed25519'.
-            key_blob: the public key as it came over the wire (RFC 4253 section 6.6).
+            key_blob: the public key or certificate as it came over the wire (RFC 4253 section
+                6.6).
             address: the address we are connected to, for messages; ssh_config(5) CheckHostIP is
                 off by default, so it is not compared.
+
+        Returns:
+            False if the policy 'off' lets a key pass that contradicts known_hosts: the server may
+            be another one, and should not be given a password. Otherwise True.
 
         Raises:
             UnknownHostKeyError: the host is not known and the policy is 'strict'.
             HostKeyChangedError: the host is known by other keys.
             HostKeyRevokedError: the key is marked as revoked; no policy allows that.
         """
+        if key_type.endswith(hostcertificates.SUFFIX):
+            certificate = self._certificate(settings, key_blob)
+            verdict = self._judge_certificate(settings, certificate)
+            if verdict.standing is Standing.KNOWN:
+                return True
+            # As in OpenSSH, a certificate that does not help leaves the key that it certifies.
+            key_type, key_blob = certificate.key_type, certificate.public
+            if verdict.standing is Standing.REVOKED:
+                raise _refusal(verdict, settings, key_type, key_blob)
         verdict = self.judge(settings, key_blob)
         if verdict.standing is Standing.UNKNOWN and settings.host_key_policy == "accept-new":
             with self._lock:
@@ -366,9 +428,9 @@ class HostKeyChecker:
                 verdict = self.judge(settings, key_blob)
                 if verdict.standing is Standing.UNKNOWN:
                     self._accept(settings, key_type, key_blob)
-                    return
+                    return True
         if verdict.standing is Standing.KNOWN:
-            return
+            return True
         error = _refusal(verdict, settings, key_type, key_blob)
         if settings.host_key_policy == "off" and verdict.standing is not Standing.REVOKED:
             logger.warning(
@@ -379,8 +441,39 @@ class HostKeyChecker:
                 error.cause,
                 f" from {address}" if address else "",
             )
-            return
+            return verdict.standing is Standing.UNKNOWN
         raise error
+
+    def _certificate(
+        self, settings: ConnectionSettings, blob: bytes
+    ) -> hostcertificates.HostCertificate:
+        try:
+            return hostcertificates.parse(blob)
+        except ValueError as error:
+            sentence = f"The host key of {_names(settings)[0]} cannot be read: {error}. {_FAILED}"
+            raise UnknownHostKeyError(settings.node, str(error), sentence) from None
+
+    def _judge_certificate(
+        self, settings: ConnectionSettings, certificate: hostcertificates.HostCertificate
+    ) -> Verdict:
+        """Say what the known authorities make of a certificate: KNOWN, REVOKED or UNKNOWN."""
+        for blob in (certificate.authority, certificate.public):
+            verdict = self.judge(settings, blob)
+            if verdict.standing is Standing.REVOKED:
+                return verdict
+        for name in _names(settings):
+            for entry in self._authorities(settings, name):
+                if entry.blob == certificate.authority:
+                    host = settings.host_key_alias or settings.hostname
+                    refusal = certificate.refusal(host.lower(), self._now())
+                    if refusal is None:
+                        return Verdict(Standing.KNOWN, entry)
+                    logger.warning("%s: its certificate is refused: %s", settings.node, refusal)
+        return Verdict(Standing.UNKNOWN)
+
+    def _authorities(self, settings: ConnectionSettings, name: str) -> Iterator[KnownHost]:
+        for hosts, _added in self._sources(settings):
+            yield from hosts.authorities(name)
 
     def judge(self, settings: ConnectionSettings, blob: bytes) -> Verdict:
         """Say what the known_hosts files say about this key, whatever the policy."""
@@ -527,20 +620,19 @@ def _refusal(
     """Make the exception for a key that is not to be trusted."""
     name = _names(settings)[0]
     shown = f"{key_name(key_type)} host key {fingerprint(blob)}"
-    end = "Host key verification failed."
     entry = verdict.entry
     if entry is None:
         sentence = (
             f"The {shown} of {name} is not known and checking is strict; compare it and add it to "
-            f"known_hosts, or use the policy 'accept-new'. {end}"
+            f"known_hosts, or use the policy 'accept-new'. {_FAILED}"
         )
         return UnknownHostKeyError(settings.node, "host key is not known", sentence)
     if verdict.standing is Standing.REVOKED:
-        sentence = f"The {shown} of {name} is marked as revoked in {entry.place}. {end}"
+        sentence = f"The {shown} of {name} is marked as revoked in {entry.place}. {_FAILED}"
         return HostKeyRevokedError(settings.node, "host key is revoked", sentence)
     sentence = (
         f"The host key of {name} has changed: {entry.place} has the {key_name(entry.key_type)} key "
         f"{fingerprint(entry.blob)}, the server shows the {shown}; another machine may be posing "
-        f"as it, or it was set up anew: only then remove that line. {end}"
+        f"as it, or it was set up anew: only then remove that line. {_FAILED}"
     )
     return HostKeyChangedError(settings.node, "host key has changed", sentence)

@@ -174,7 +174,7 @@ class SSHOptions:
             if value is None:
                 continue
             if callable(value):
-                value = CHECKS[name](name, value(node))
+                value = CHECKS[name](name, _call(name, value, node))
             if name in _ADDITIVE:
                 found += [Setting(keyword, item, COMMAND_LINE, 0) for item in value]
             else:
@@ -209,6 +209,14 @@ class SSHOptions:
             if getattr(self, field.name) not in (None, ())
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _call(name: str, function: Callable[[str], Any], node: str) -> Any:
+    try:
+        return function(node)
+    except Exception as error:
+        # Whatever it raises, it is this node's failure and must not end the others' run.
+        raise ValueError(f"the function for {name} failed: {error!r}") from error
 
 
 @lru_cache(maxsize=64)

@@ -7,7 +7,7 @@ and a few others add up, ``Host`` and ``Match`` say for which hosts the lines be
 Reading and answering are apart. :class:`SSHConfig` is what one file (with all it includes) says: a
 flat tuple of sections, each with the conditions under which it holds. :func:`lookup` goes through
 the sections for one host. A thousand ``Host`` blocks cost little, because sections are found by the
-literal beginnings of their patterns.
+literal beginnings or ends of their patterns.
 """
 
 from __future__ import annotations
@@ -72,16 +72,20 @@ class HostCondition:
         """Tell whether the lines below hold for this query."""
         return matches_list(query.host, self.patterns)
 
-    def prefixes(self) -> Iterator[str]:
-        """The literal beginnings of the patterns: a host that has none of them is not meant."""
+    def literals(self) -> Iterator[tuple[str, str]]:
+        """The literal beginning or, where there is none, the literal end of each pattern.
+
+        A host that has none of them is not meant.
+        """
         for pattern in self.patterns:
             if not pattern.startswith("!"):
-                yield re.split(r"[*?]", pattern, maxsplit=1)[0]
+                pieces = re.split(r"[*?]", pattern)
+                yield (pieces[0], "") if pieces[0] else ("", pieces[-1])
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One criterion of a ``Match`` line."""
+    """One criterion of a ``Match`` line; patterns of host names are in lower case."""
 
     attribute: str
     patterns: tuple[str, ...]
@@ -117,13 +121,9 @@ class MatchCondition:
         elif criterion.attribute in ("canonical", "final"):
             met = query.final
         elif criterion.attribute == "host":
-            met = matches_list(
-                query.target.lower(), [pattern.lower() for pattern in criterion.patterns]
-            )
+            met = matches_list(query.target.lower(), criterion.patterns)
         elif criterion.attribute == "originalhost":
-            met = matches_list(
-                query.original_host.lower(), [pattern.lower() for pattern in criterion.patterns]
-            )
+            met = matches_list(query.original_host.lower(), criterion.patterns)
         elif criterion.attribute == "user":
             met = matches_list(query.user, criterion.patterns)
         elif criterion.attribute == "localuser":
@@ -167,20 +167,21 @@ class SSHConfig:
             for criterion in condition.criteria
         )
         self._everywhere: list[int] = []
-        self._by_prefix: dict[str, list[int]] = {}
+        self._by_literal: dict[tuple[str, str], list[int]] = {}
         for number, section in enumerate(self.sections):
             hosts = [item for item in section.conditions if isinstance(item, HostCondition)]
             if not hosts:
                 self._everywhere.append(number)
                 continue
-            for prefix in set(hosts[-1].prefixes()):
-                self._by_prefix.setdefault(prefix, []).append(number)
+            for literal in set(hosts[-1].literals()):
+                self._by_literal.setdefault(literal, []).append(number)
 
     def candidates(self, host: str) -> Iterator[Section]:
         """Go through the sections that may hold for this host, in order."""
         numbers = set(self._everywhere)
-        for end in range(len(host) + 1):
-            numbers.update(self._by_prefix.get(host[:end], ()))
+        for cut in range(len(host) + 1):
+            numbers.update(self._by_literal.get((host[:cut], ""), ()))
+            numbers.update(self._by_literal.get(("", host[cut:]), ()))
         return (self.sections[number] for number in sorted(numbers))
 
 
@@ -302,7 +303,8 @@ def _parse_match(words: Sequence[str], filename: str, line: int) -> MatchConditi
                 value = pending.pop(0)
             if not value:
                 raise ConfigurationError(f"'Match {attribute}' lacks its value", filename, line)
-            patterns = tuple(value.split(","))
+            names_host = attribute in ("host", "originalhost")
+            patterns = tuple((value.lower() if names_host else value).split(","))
         criteria.append(Criterion(attribute, patterns, negated))
     for number, criterion in enumerate(criteria):
         before = criteria[number - 1].attribute if number else "final"

@@ -30,9 +30,16 @@ class LocalContext:
 
     @property
     def user(self) -> str:
-        """The local user's name."""
+        """The local user's name.
+
+        Raises:
+            ConfigurationError: the system knows none, as in some containers.
+        """
         if self._user is None:
-            self._user = getpass.getuser()
+            try:
+                self._user = getpass.getuser()
+            except (KeyError, OSError, ImportError):
+                raise ConfigurationError("the local user has no name: say which user") from None
         return self._user
 
     @property
