@@ -139,14 +139,14 @@ def _scan_term(text: str, begin: int, operator: str, budget: Budget) -> tuple[Te
             raise _error(text, at, "unbalanced bracket: expected a ']' after it")
         literals.append(text[start:at])
         brackets.append((text[at + 1 : close], at + 1))
+        if len(brackets) > MAX_DIMENSIONS:
+            raise _error(text, at, f"too many brackets in a name: at most {MAX_DIMENSIONS}")
         start = position = close + 1
     literals[0] = literals[0].lstrip()
     literals[-1] = literals[-1].rstrip()
     if literals == [""]:
         where = f"before {following!r}" if following else f"after {operator!r}"
         raise _error(text, begin, f"missing nodeset operand: expected a node set {where}")
-    if len(brackets) > MAX_DIMENSIONS:
-        raise _error(text, begin, f"too many brackets in a name: at most {MAX_DIMENSIONS}")
     return Term(operator, *_resolve(text, literals, brackets, budget)), position, following
 
 

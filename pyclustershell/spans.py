@@ -110,10 +110,11 @@ def values(spans: Spans) -> Iterator[int]:
 
 def indices(spans: Spans, prefix: str = "", suffix: str = "") -> Iterator[str]:
     """Iterate over the indices in order, each between these texts (in which % is written %%)."""
+    singles = _are_singles(spans)
     return chain.from_iterable(
         map(
             f"{prefix}%0{digits}d{suffix}".__mod__,
-            chain.from_iterable(map(range, firsts, stops)),
+            firsts if singles else chain.from_iterable(map(range, firsts, stops)),
         )
         for digits, firsts, stops in blocks(spans)
     )
@@ -260,6 +261,8 @@ def symmetric_difference(one: Spans, two: Spans) -> Spans:
     Membership changes at the start and at the end of a span. It changes in the result where it
     changes in one set and not in the other at the same time.
     """
+    if _are_singles(one) and _are_singles(two):
+        return from_codes(set(one.starts).symmetric_difference(two.starts))
     edges = sorted(chain(*one, *two))
     # An edge of both sets stands there twice, and goes.
     alone = [True, *map(ne, islice(edges, 1, None), edges), True]

@@ -8,36 +8,50 @@ from typing import Any
 
 import pytest
 
+from pyclustershell.engine.client import EngineClient
 from pyclustershell.engine.engine import Engine
 from pyclustershell.transport import dialer
 from pyclustershell.transport.dialer import Address, Dialer, Resolver, interleave
 from tests.servers.faults import dropping_address, refusing_address
-from tests.test_engine import FOREVER, Client
 
 
 def address(host: str, port: int) -> Address:
     return Address(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
 
 
-def dial(addresses: list[Address], **options: Any) -> tuple[Any, Any]:
+class DialingClient(EngineClient):
+    """Dials when its turn has come, and keeps what came of it."""
+
+    def __init__(self, addresses: list[Address], bind_address: str | None) -> None:
+        self.addresses = addresses
+        self.bind_address = bind_address
+        self.outcome: tuple[Any, Any] | None = None
+
+    def start(self, engine: Engine) -> None:
+        def then(sock: Any, error: Any) -> None:
+            self.outcome = (sock, error)
+            engine.finished(self)
+
+        Dialer(engine, self.addresses, self.bind_address, True, then).start()
+
+    def on_timeout(self) -> None:
+        raise AssertionError("it has no timeout")
+
+    def abort(self, timed_out: bool = False) -> None:
+        raise AssertionError("it was to end by itself")
+
+
+def dial(addresses: list[Address], bind_address: str | None = None) -> tuple[Any, Any]:
     """Dial in an engine of its own; give what came of it."""
     engine = Engine()
-    client = Client("dial", [], lasts=FOREVER)
-    result: list[tuple[Any, Any]] = []
-
-    def then(sock: Any, error: Any) -> None:
-        result.append((sock, error))
-        client.end()
-
-    start = Dialer(engine, addresses, options.get("bind_address"), True, then).start
-    engine.post(start)
+    client = DialingClient(addresses, bind_address)
     engine.add(client)
     try:
         engine.run(timeout=20)
     finally:
         engine.close()
-    [outcome] = result
-    return outcome
+    assert client.outcome is not None
+    return client.outcome
 
 
 @pytest.fixture

@@ -170,8 +170,8 @@ class Ends(EventHandler):
 FAILURES: dict[str, tuple[type[NodeError], str]] = {
     "refused": (ConnectError, "Connection refused"),
     "dropped": (ConnectError, "Connection timed out"),
-    "closes": (HandshakeError, "Connection closed"),
-    "resets": (HandshakeError, "Connection"),
+    "closes": (HandshakeError, "Connection closed during banner exchange"),
+    "resets": (HandshakeError, "Connection reset during banner exchange"),
     "hangs": (HandshakeError, "timed out during banner exchange"),
     "stalls": (HandshakeError, "timed out"),
     "babbles": (HandshakeError, "banner"),

@@ -353,19 +353,18 @@ class Connection:
                 settings.node, cause, f"{settings.user}@{settings.hostname}: {cause}"
             )
         phase = "key exchange" if transport.remote_version else "banner exchange"
+        # Before the banner paramiko wraps whatever happened in one sentence.
+        origin = error.__context__ if error is not None and error.__context__ else error
         if said:
             cause = said
-        elif isinstance(error, ConnectionResetError):
+        elif isinstance(origin, ConnectionResetError):
             cause = f"Connection reset during {phase}"
         elif isinstance(error, IncompatiblePeer):
             cause = f"Unable to negotiate: {error}"
-        elif error is None or isinstance(error, EOFError):
+        elif origin is None or isinstance(origin, EOFError):
             cause = f"Connection closed during {phase}"
         elif not transport.remote_version:
-            # paramiko wraps what happened, the end of the stream included, in one sentence.
-            text = str(error)
-            closed = text.startswith("Error reading SSH protocol banner")
-            cause = f"Connection closed during {phase}" if closed else "The peer does not speak SSH"
+            cause = "No SSH banner: the peer does not speak SSH"
         else:
             cause = f"Key exchange failed: {error}"
         return self._handshake_error(cause)

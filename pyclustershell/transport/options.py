@@ -14,10 +14,10 @@ import difflib
 import hashlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Any, Callable, Optional, cast
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
 from ..exceptions import ConfigurationError, NodeConfigurationError
 from .optionchecks import CHECKS
@@ -34,7 +34,19 @@ from .sshcommandline import parse_options
 from .sshconfig import COMMAND_LINE, ConfigCache, Query, Setting, lookup
 from .sshcontext import LocalContext, expand_environment, expand_tokens, matches_list
 
+if TYPE_CHECKING:
+    import paramiko
+
 __all__ = ["ConnectionSettings", "SSHOptions", "resolve", "select_algorithms"]
+
+# What the fields of SSHOptions take. Whatever is given, they hold tuples afterwards.
+PathType = Union[str, "os.PathLike[str]"]
+Paths = Union[PathType, Sequence[PathType]]
+Names = Union[str, Sequence[str]]
+Key = Union["paramiko.PKey", PathType, bytes]
+Keys = Union[Key, Sequence[Key]]
+Variables = Union[Mapping[str, str], Sequence[tuple[str, str]]]
+Overrides = Union[str, Mapping[str, object], Sequence[Union[str, Setting]]]
 
 DEFAULT_CONNECT_TIMEOUT = 10.0
 DEFAULT_AUTH_TIMEOUT = 30.0
@@ -99,31 +111,31 @@ class SSHOptions:
     hostname: Optional[PerNode[str]] = None
     password: Optional[PerNode[str]] = None
     passphrase: Optional[PerNode[str]] = None
-    pkeys: Any = None
-    certificates: Any = None
-    agent: Any = None
+    pkeys: Optional[Keys] = None
+    certificates: Optional[Paths] = None
+    agent: Optional[Union[bool, PathType]] = None
     keyboard_interactive: Optional[KeyboardInteractive] = None
-    config_files: Any = None
-    known_hosts: Any = None
+    config_files: Optional[Paths] = None
+    known_hosts: Optional[Paths] = None
     host_key_policy: Optional[str] = None
     proxy_jump: Optional[str] = None
     forward_agent: Optional[bool] = None
-    env: Any = None
+    env: Optional[Variables] = None
     pty: Optional[bool] = None
     compression: Optional[bool] = None
     keepalive: Optional[float] = None
     connect_timeout: Optional[float] = None
     auth_timeout: Optional[float] = None
     connect_retries: Optional[int] = None
-    ciphers: Any = None
-    macs: Any = None
-    kex: Any = None
-    host_key_algorithms: Any = None
-    identity_files: Any = None
+    ciphers: Optional[Names] = None
+    macs: Optional[Names] = None
+    kex: Optional[Names] = None
+    host_key_algorithms: Optional[Names] = None
+    identity_files: Optional[Paths] = None
     identities_only: Optional[bool] = None
     address_family: Optional[int] = None
     bind_address: Optional[str] = None
-    overrides: Any = ()
+    overrides: Overrides = ()
 
     def __new__(cls, *args: object, **options: object) -> SSHOptions:
         """Refuse positional arguments and unknown names, before the fields are set."""
@@ -149,7 +161,7 @@ class SSHOptions:
         """Turn overrides that have an option of their own into that option; the first one wins."""
         rest: list[Setting] = []
         collected: dict[str, list[Any]] = {}
-        for setting in self.overrides:
+        for setting in cast("tuple[Setting, ...]", self.overrides):
             name = _OPTION_OF_KEYWORD.get(setting.keyword)
             if name is None or setting.value is None:
                 rest.append(setting)
@@ -307,7 +319,8 @@ class _Resolver:
         if options.config_files is None:
             configs = cache.defaults()
         else:
-            configs = [cache.load(path) for path in options.config_files if path.lower() != "none"]
+            paths = cast("tuple[str, ...]", options.config_files)
+            configs = [cache.load(path) for path in paths if path.lower() != "none"]
         self.node = node
         self.options = options
         self.cache = cache
@@ -337,7 +350,7 @@ class _Resolver:
             identity_files=identity_files,
             identity_files_given=given,
             identities_only=query.flag("IdentitiesOnly", False),
-            pkeys=tuple(self._path(k) if isinstance(k, str) else k for k in options.pkeys or ()),
+            pkeys=self._pkeys(),
             certificates=self._certificates(),
             password=options.password,
             passphrase=options.passphrase,
@@ -399,6 +412,10 @@ class _Resolver:
             return (), True
         directory = self.context.user_directory
         return tuple(os.path.join(directory, name) for name in DEFAULT_IDENTITY_FILES), False
+
+    def _pkeys(self) -> tuple[Any, ...]:
+        keys = cast("tuple[Any, ...]", self.options.pkeys or ())
+        return tuple(self._path(key) if isinstance(key, str) else key for key in keys)
 
     def _certificates(self) -> tuple[str, ...]:
         return tuple(

@@ -285,10 +285,7 @@ class TransportPool:
             self._cancel_reaping()
             self._cancel_reaping = None
         with self._lock:
-            for connection in list(self._open):
-                if connection.state is ConnectionState.CLOSED:
-                    self._take_from_idle(connection)
-                    self._open.discard(connection)
+            self._forget_closed()
             # Where the limit was lowered, the least recently used ones go.
             for connection in list(self._recent)[: max(0, len(self._open) - self.limit)]:
                 self._drop(connection)
@@ -299,7 +296,16 @@ class TransportPool:
         self._expiry = None
         self._reap()
 
+    def _forget_closed(self) -> None:
+        """Drop what ended while nobody was there to hear of it."""
+        for connection in list(self._open):
+            if connection.state is ConnectionState.CLOSED:
+                self._take_from_idle(connection)
+                self._open.discard(connection)
+
     def _reap(self) -> None:
+        with self._lock:
+            self._forget_closed()
         left = self.close_expired()
         self._cancel_reaping = (
             None if left is None else self._reaper.call_later(left + 0.01, self._reap)

@@ -1,0 +1,475 @@
+"""Node groups: sources, resolvers, their configuration, and what node sets make of them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyclustershell import groups
+from pyclustershell.exceptions import (
+    GroupResolverConfigError,
+    GroupResolverIllegalCharError,
+    GroupResolverSourceError,
+    GroupSourceNoUpcall,
+    GroupSourceQueryFailed,
+    NodeSetExternalError,
+    NodeSetParseError,
+)
+from pyclustershell.groups import (
+    GroupResolver,
+    GroupResolverConfig,
+    GroupSource,
+    UpcallGroupSource,
+    YAMLGroupLoader,
+    set_upcall_runner,
+)
+from pyclustershell.nodeset import (
+    RESOLVER_NOGROUP,
+    NodeSet,
+    expand,
+    fold,
+    grouplist,
+    set_std_group_resolver,
+    set_std_group_resolver_config,
+    std_group_resolver,
+)
+from pyclustershell.transport.upcall import MAX_OUTPUT, run_upcall
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="upcalls are written for a POSIX shell")
+
+
+@pytest.fixture(autouse=True)
+def _standard_resolver() -> Iterator[None]:
+    yield
+    set_std_group_resolver(None)
+    set_upcall_runner(None)
+
+
+def make_resolver() -> GroupResolver:
+    source = GroupSource(
+        "local",
+        {
+            "compute": "node[1-8]",
+            "login": ["login1", "login2"],
+            "odd": "node[1-7/2]",
+            "all_of_it": "@compute,@login",
+            "rack1": "node[1-4]",
+            "rack2": "node[5-8]",
+            "far": "@other:gpu",
+        },
+    )
+    resolver = GroupResolver(source, illegal_chars="@,!&^*")
+    resolver.add_source(GroupSource("other", {"gpu": "gpu[1-2]", "big": "@gpu,x1"}, "gpu[1-9],x1"))
+    return resolver
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("@compute", "node[1-8]"),
+        ("@login", "login[1-2]"),
+        ("@all_of_it!@odd", "login[1-2],node[2,4,6,8]"),
+        ("@rack[1-2]&node[3-6]", "node[3-6]"),
+        ("@local:odd", "node[1,3,5,7]"),
+        ("@other:gpu", "gpu[1-2]"),
+        ("@far", "gpu[1-2]"),
+        ("@other:big", "gpu[1-2],x1"),
+        ("@*", "gpu[1-2],login[1-2],node[1-8]"),
+        ("@other:*", "gpu[1-9],x1"),
+        ("@@other", "big,gpu"),
+        ("@nothing", ""),
+        ("node*", "node[1-8]"),
+        ("*1", "gpu1,login1,node1"),
+        ("node?!node[2-3]", "node[1,4-8]"),
+        ("?o*[1-2]", "login[1-2],node[1-2]"),
+        ("x*", ""),
+        ("@odd*", ""),
+    ],
+)
+def test_groups_and_wildcards_in_patterns(pattern: str, expected: str) -> None:
+    assert str(NodeSet(pattern, resolver=make_resolver())) == expected
+
+
+def test_the_standard_resolver() -> None:
+    resolver = make_resolver()
+    set_std_group_resolver(resolver)
+    assert std_group_resolver() is resolver
+    assert fold("@compute") == "node[1-8]"
+    assert expand("@login") == ["login1", "login2"]
+    assert grouplist("other") == ["big", "gpu"]
+    nodes = NodeSet("@odd")
+    nodes.update("@login")
+    assert "@login" in nodes
+    set_std_group_resolver(None)
+    assert std_group_resolver() is not resolver
+    assert nodes.issuperset("@login")  # a set keeps the resolver that it was made with
+
+
+def test_names_of_groups_with_ranges_are_expanded() -> None:
+    resolver = GroupResolver(GroupSource("local", {"rack[1-3]": "n1", "a": "n2"}))
+    assert grouplist(resolver=resolver) == ["a", "rack1", "rack2", "rack3"]
+
+
+def test_fromall() -> None:
+    assert str(NodeSet.fromall(resolver=make_resolver())) == "gpu[1-2],login[1-2],node[1-8]"
+    assert str(NodeSet.fromall("other", resolver=make_resolver())) == "gpu[1-9],x1"
+    with pytest.raises(NodeSetExternalError, match="resolver"):
+        NodeSet.fromall(resolver=RESOLVER_NOGROUP)
+    with pytest.raises(NodeSetExternalError, match="nowhere"):
+        NodeSet.fromall("nowhere", resolver=make_resolver())
+
+
+def test_groups_of_a_set() -> None:
+    found = NodeSet("node[1-4],gpu1", resolver=make_resolver()).groups()
+    assert {name: (str(all_of), str(here)) for name, (all_of, here) in found.items()} == {
+        "@compute": ("node[1-8]", "node[1-4]"),
+        "@odd": ("node[1,3,5,7]", "node[1,3]"),
+        "@all_of_it": ("login[1-2],node[1-8]", "node[1-4]"),
+        "@rack1": ("node[1-4]", "node[1-4]"),
+        "@far": ("gpu[1-2]", "gpu1"),
+    }
+    nodes = NodeSet("gpu1", resolver=make_resolver())
+    assert sorted(nodes.groups("other")) == ["@other:big", "@other:gpu"]
+    assert sorted(nodes.groups("other", noprefix=True)) == ["@big", "@gpu"]
+    with pytest.raises(NodeSetExternalError, match="resolver"):
+        NodeSet("a", resolver=RESOLVER_NOGROUP).groups()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("node[1-8]", "@compute"),
+        ("node[1-4]", "@rack1"),
+        ("node[1-5],login[1-2]", "@login,@rack1,node5"),
+        ("node[1-8],login[1-2]", "@all_of_it"),
+        ("node9", "node9"),
+        ("", ""),
+    ],
+)
+def test_regroup(pattern: str, expected: str) -> None:
+    assert NodeSet(pattern, resolver=make_resolver()).regroup() == expected
+
+
+def test_regroup_with_options() -> None:
+    nodes = NodeSet("node[1-5,7]", resolver=make_resolver())
+    assert nodes.regroup() == "@odd,node[2,4]"
+    assert nodes.regroup(overlap=True) == "@odd,@rack1"
+    gpus = NodeSet("gpu[1-3]", resolver=make_resolver())
+    assert gpus.regroup("other") == "@other:gpu,gpu3"
+    assert gpus.regroup("other", noprefix=True) == "@gpu,gpu3"
+
+
+# -- sources of all kinds --------------------------------------------------------------------------
+
+
+class Reverse:
+    """A user's own group source; it knows the groups of a node, but not all groups."""
+
+    name = "mine"
+    has_reverse = True
+
+    def resolv_map(self, group: str) -> str:
+        return {"a": "n[1-3]", "b": "n[3-5]"}.get(group, "")
+
+    def resolv_list(self) -> str:
+        raise GroupSourceNoUpcall("list", self)
+
+    def resolv_all(self) -> str:
+        raise GroupSourceNoUpcall("all", self)
+
+    def resolv_reverse(self, node: str) -> str:
+        return " ".join(group for group in "ab" if node in NodeSet(self.resolv_map(group)))
+
+
+def test_a_source_of_the_users_own() -> None:
+    resolver = GroupResolver(Reverse())  # type: ignore[arg-type]
+    assert str(NodeSet("@a!@b", resolver=resolver)) == "n[1-2]"
+    assert NodeSet("n[1-4]", resolver=resolver).regroup() == "@a,n4"
+    with pytest.raises(NodeSetExternalError, match="neither all nodes"):
+        NodeSet("@*", resolver=resolver)
+    with pytest.raises(GroupSourceNoUpcall):
+        grouplist(resolver=resolver)
+
+
+def test_resolvers_know_their_sources_by_name() -> None:
+    resolver = make_resolver()
+    assert resolver.sources() == ["local", "other"]
+    assert resolver.default_source_name == "local"
+    resolver.default_source_name = "other"
+    assert resolver.sources() == ["other", "local"]
+    assert resolver.group_nodes("gpu") == ["gpu[1-2]"]
+    assert not resolver.has_node_groups()
+    assert not resolver.has_node_groups("nowhere")
+    with pytest.raises(ValueError, match="collision"):
+        resolver.add_source(GroupSource("local"))
+    with pytest.raises(GroupResolverSourceError):
+        resolver.default_source_name = "nowhere"
+    with pytest.raises(GroupResolverSourceError, match="nowhere"):
+        NodeSet("@nowhere:x", resolver=resolver)
+    with pytest.raises(GroupResolverSourceError, match="default"):
+        NodeSet("@x", resolver=GroupResolver())
+
+
+def test_illegal_characters_in_the_names_of_groups() -> None:
+    resolver = GroupResolver(GroupSource("local", {"a!b": "n1"}), illegal_chars="!")
+    with pytest.raises(GroupResolverIllegalCharError, match="!"):
+        grouplist(resolver=resolver)
+
+
+# -- hostile groups --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("definitions", "message"),
+    [
+        ({"a": "@a"}, "@a -> @a"),
+        ({"a": "n1,@b", "b": "@c", "c": "@b"}, "@b -> @c -> @b"),
+        ({"a": "@s:b", "b": "@s:a"}, "group loop"),
+        ({f"a{n}" if n else "a": f"@a{n + 1}" for n in range(200)}, "nested more than 100 deep"),
+        ({"a": "n[1-"}, "unbalanced bracket"),
+    ],
+)
+def test_groups_that_make_no_sense_are_errors(definitions: dict[str, str], message: str) -> None:
+    resolver = GroupResolver(GroupSource("s", definitions))
+    with pytest.raises(NodeSetParseError) as caught:
+        NodeSet("@a", resolver=resolver)
+    assert message in str(caught.value)
+
+
+def test_groups_that_double_at_each_level_are_resolved_once_each() -> None:
+    definitions = {f"a{n}": f"@a{n + 1},@a{n + 1}" for n in range(60)}
+    resolver = GroupResolver(GroupSource("s", {**definitions, "a60": "n1"}))
+    assert str(NodeSet("@a0", resolver=resolver)) == "n1"
+
+
+# -- upcalls ---------------------------------------------------------------------------------------
+
+
+class Commands:
+    """Stands in for the shell: notes the commands, and answers from a dictionary."""
+
+    def __init__(self, **answers: str) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+        self.now = 0.0
+        set_upcall_runner(self)
+
+    def __call__(self, command: str, directory: str | None, timeout: float) -> tuple[int, str]:
+        self.asked.append(command)
+        return (0, self.answers[command]) if command in self.answers else (1, "")
+
+    def source(self, cache_time: float = 10, **upcalls: str) -> UpcallGroupSource:
+        return UpcallGroupSource(
+            "s", **upcalls, cache_time=cache_time, cfgdir="/etc/c", clock=lambda: self.now
+        )
+
+
+def test_variables_in_upcalls() -> None:
+    commands = Commands(**{"map a s /etc/c $X": "n1\nn2", "who n1": "a b"})
+    source = commands.source(map_upcall="map $GROUP $SOURCE ${CFGDIR} $X", reverse_upcall="who $NODE")
+    resolver = GroupResolver(source)
+    assert resolver.group_nodes("a") == ["n1", "n2"]
+    assert resolver.node_groups("n1") == ["a", "b"]
+    assert resolver.has_node_groups()
+
+
+def test_answers_are_kept_for_a_while() -> None:
+    commands = Commands(**{"map a": "n1", "list": "a"})
+    source = commands.source(map_upcall="map $GROUP", list_upcall="list")
+    for _ in range(3):
+        assert source.resolv_map("a") == "n1"
+        assert source.resolv_list() == "a"
+    assert commands.asked == ["map a", "list"]
+    commands.now = 11
+    source.resolv_map("a")
+    assert commands.asked == ["map a", "list", "map a"]
+    source.clear_cache()
+    source.resolv_map("a")
+    assert len(commands.asked) == 4
+
+
+def test_mapall_answers_map_and_list() -> None:
+    commands = Commands(mapall="a: n[1-2]\n\nb: n3\na: n5\nc:\n")
+    source = commands.source(mapall_upcall="mapall")
+    resolver = GroupResolver(source)
+    assert resolver.grouplist() == ["a", "b", "c"]
+    assert str(NodeSet("@a,@b,@c,@d", resolver=resolver)) == "n[1-3,5]"
+    assert commands.asked == ["mapall"]
+    commands.answers["mapall"] = "nonsense"
+    commands.now = 11
+    with pytest.raises(GroupSourceQueryFailed, match="invalid line"):
+        resolver.grouplist()
+
+
+def test_upcalls_that_fail_or_are_missing() -> None:
+    commands = Commands()
+    resolver = GroupResolver(commands.source(map_upcall="map $GROUP"))
+    with pytest.raises(NodeSetParseError, match="map a"):
+        NodeSet("@a", resolver=resolver)
+    with pytest.raises(GroupSourceNoUpcall):
+        resolver.grouplist()
+    with pytest.raises(NodeSetExternalError):
+        NodeSet("@*", resolver=resolver)
+    failing = GroupResolver(commands.source(map_upcall="map", all_upcall="all", list_upcall="list"))
+    with pytest.raises(NodeSetExternalError, match="all nodes"):
+        NodeSet("@*", resolver=failing)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a;reboot", "a$(reboot)", "a`reboot`", "a b", "a|b", "a'b", 'a"b', "a\\b", "a>b", "-rf", "a/b", "~"],
+)
+def test_no_shell_text_from_patterns_reaches_an_upcall(name: str) -> None:
+    commands = Commands()
+    source = commands.source(map_upcall="map $GROUP", reverse_upcall="who $NODE")
+    with pytest.raises(NodeSetParseError, match="cannot be used"):
+        NodeSet("@" + name, resolver=GroupResolver(source))
+    with pytest.raises(GroupSourceQueryFailed, match="cannot be used"):
+        source.resolv_reverse(name)
+    assert commands.asked == []
+
+
+@posix_only
+def test_upcalls_run_in_a_shell_in_the_directory_of_the_configuration(tmp_path: Path) -> None:
+    (tmp_path / "groups").write_text("a: n[1-3]\nb: n4\n")
+    (tmp_path / "groups.conf").write_text(
+        "[Main]\ndefault: local\n[local]\n"
+        "map: sed -n 's/^$GROUP: *//p' $CFGDIR/groups\n"
+        "list: sed -n 's/:.*//p' groups\n"
+    )
+    set_std_group_resolver_config(str(tmp_path / "groups.conf"))
+    assert fold("@a,@b,@c") == "n[1-4]"
+    assert grouplist() == ["a", "b"]
+    assert fold("@*") == "n[1-4]"
+
+
+@posix_only
+def test_an_upcall_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    source = UpcallGroupSource("s", f"(sleep 2; touch {left}) & sleep 60", timeout=0.2)
+    with pytest.raises(NodeSetParseError, match="no answer within 0.2 s"):
+        NodeSet("@a", resolver=GroupResolver(source))
+    assert not left.exists()
+
+
+@posix_only
+def test_an_upcall_that_says_too_much_is_ended() -> None:
+    with pytest.raises(OSError, match=str(MAX_OUTPUT)):
+        run_upcall("yes", None, 50)
+
+
+@posix_only
+def test_exit_codes_and_output_of_upcalls(tmp_path: Path) -> None:
+    assert run_upcall("pwd; exit 3", str(tmp_path), 50) == (3, f"{tmp_path}\n")
+    assert run_upcall("cat; printf '\\377'", None, 50) == (0, "\udcff")
+    with pytest.raises(OSError, match="nowhere"):
+        run_upcall("true", str(tmp_path / "nowhere"), 50)
+
+
+# -- configuration ---------------------------------------------------------------------------------
+
+
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_sources_of_groups_conf_confdir_and_autodir(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="the extra 'yaml' is not installed")
+    main = write(
+        tmp_path / "groups.conf",
+        "[Main]\ndefault: two\nconfdir: $CFGDIR/more $CFGDIR/more none\nautodir: $CFGDIR/auto\n"
+        "[one,two]\nmap: map %s $SOURCE\ncache_time: 5\n",
+    )
+    write(tmp_path / "more" / "x.conf", "[three]\nmapall: all of $SOURCE\n")
+    write(tmp_path / "more" / "ignored.txt", "nonsense")
+    write(tmp_path / "auto" / "x.yaml", "four: {a: 'n[1-2]', b: [n3, '@a'], all: n9, none: null}\n")
+    resolver = GroupResolverConfig([str(tmp_path / "missing.conf"), main])
+    assert resolver.config is None
+    Commands(**{"map %s two": "x1", "all of three": "a: y1"})
+    assert resolver.sources() == ["two", "three", "four", "one"]
+    assert str(NodeSet("@a,@three:a,@four:b,@four:none", resolver=resolver)) == "n[1-3],x1,y1"
+    assert str(NodeSet("@four:*", resolver=resolver)) == "n9"
+    assert grouplist("four", resolver) == ["a", "all", "b", "none"]
+
+
+def test_a_later_file_wins(tmp_path: Path) -> None:
+    one = write(tmp_path / "one.conf", "[Main]\ndefault: a\n[a]\nmap: one\n")
+    two = write(tmp_path / "two.conf", "[a]\nmap: two\n")
+    Commands(two="n2")
+    assert str(NodeSet("@x", resolver=GroupResolverConfig([one, two]))) == "n2"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[Main]\ndefault: nowhere\n", "nowhere"),
+        ("[s]\nlist: x\n", "No option 'map'"),
+        ("[s]\nmap: x\ncache_time: soon\n", "soon"),
+        ("no section", "no section"),
+        ("[Main]\nconfdir: $CFGDIR/groups.conf\n", "not a directory"),
+        ("[Main]\nconfdir: 'open\n", "confdir"),
+        ("[Main]\nautodir: %(x)s\n", "x"),
+        ("[s]\nmap: x\n[s,t]\nmap: y\n", "collision"),
+    ],
+)
+def test_errors_in_groups_conf(tmp_path: Path, text: str, message: str) -> None:
+    resolver = GroupResolverConfig(write(tmp_path / "groups.conf", text))
+    for _ in range(2):  # the same error again, not half of a configuration
+        with pytest.raises(GroupResolverConfigError, match=message):
+            NodeSet("@a", resolver=resolver)
+
+
+def test_no_configuration_is_no_group_source(tmp_path: Path) -> None:
+    resolver = GroupResolverConfig(str(tmp_path / "groups.conf"))
+    assert str(NodeSet("n1", resolver=resolver)) == "n1"
+    with pytest.raises(GroupResolverSourceError):
+        NodeSet("@a", resolver=resolver)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1, 2]", "base is not a dict"),
+        ("a: [", "flow"),
+        ("1: {a: n1}", "group source 1 not a string"),
+        ("s: n1", "'s' is not a dict"),
+        ("s: {1: n1}", "group name 1 not a string"),
+    ],
+)
+def test_errors_in_yaml_files(tmp_path: Path, text: str, message: str) -> None:
+    pytest.importorskip("yaml", reason="the extra 'yaml' is not installed")
+    path = write(tmp_path / "x.yaml", text)
+    with pytest.raises(GroupResolverConfigError, match=message) as caught:
+        YAMLGroupLoader(path)
+    assert path in str(caught.value)
+
+
+def test_a_yaml_file_is_read_again_when_the_cache_has_expired(tmp_path: Path) -> None:
+    pytest.importorskip("yaml", reason="the extra 'yaml' is not installed")
+    now = [0.0]
+    path = write(tmp_path / "x.yaml", "s: {a: n1}")
+    loader = YAMLGroupLoader(path, cache_time=10, clock=lambda: now[0])
+    resolver = GroupResolver(next(iter(loader)))
+    write(tmp_path / "x.yaml", "s: {a: n2}\nt: {a: n3}")
+    assert resolver.group_nodes("a") == ["n1"]
+    now[0] = 11
+    assert resolver.group_nodes("a") == ["n2"]
+    assert list(loader.sources) == ["s"]
+
+
+def test_without_pyyaml_yaml_files_are_a_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(GroupResolverConfigError, match="PyYAML"):
+        YAMLGroupLoader(write(tmp_path / "x.yaml", "s: {a: n1}"))
+
+
+def test_the_runner_of_upcalls_is_where_it_is_said_to_be() -> None:
+    assert groups.resolve_name(groups._DefaultRunner.NAME) is run_upcall
