@@ -70,7 +70,11 @@ def test_the_notation(pattern: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("pattern", "error", "message"),
     [
-        ("node[1-", NodeSetParseError, "unbalanced bracket: expected a ']' after it, at character 5"),
+        (
+            "node[1-",
+            NodeSetParseError,
+            "unbalanced bracket: expected a ']' after it, at character 5",
+        ),
         ("a,node[1-3", NodeSetParseError, "at character 7"),
         ("node1-3]", NodeSetParseError, "expected a '[' before it, at character 8"),
         ("node[1]]", NodeSetParseError, "illegal closing bracket"),
@@ -367,7 +371,9 @@ def test_configuration_is_looked_for_where_clustershell_looks(
 
 
 @pytest.mark.parametrize(
-    "module", [ndfold, nodeset, nodesetbase, rangeset1d, rangesetnd, spans], ids=lambda m: m.__name__
+    "module",
+    [ndfold, nodeset, nodesetbase, rangeset1d, rangesetnd, spans],
+    ids=lambda m: m.__name__,
 )
 def test_the_examples_in_docstrings_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]

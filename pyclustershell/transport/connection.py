@@ -265,8 +265,10 @@ class Connection:
         if not transport.is_active():
             return  # _on_transport_ended follows
         try:
-            key = transport.get_remote_server_key()
-            self._host_keys.check(self.settings, key.get_name(), key.asbytes(), self._address)
+            # Not trusted, under the policy 'off': then no password is given away.
+            self._authenticator.server_is_trusted = self._host_keys.check(
+                self.settings, *transport.server_key, self._address
+            )
         except NodeError as error:
             self._fail(error)
             return

@@ -10,6 +10,7 @@ from __future__ import annotations
 import binascii
 import copy
 import io
+import os
 import threading
 from collections.abc import Hashable
 from typing import Callable, Generic, NamedTuple, Optional, TypeVar, Union
@@ -119,6 +120,8 @@ class KeyStore:
         else:
             try:
                 with open(source, "rb") as file:
+                    if (reason := _too_open(file.fileno())) is not None:
+                        return LoadedKey(None, _public_beside(source), f"{name}: {reason}")
                     data = file.read()
             except FileNotFoundError:
                 reason = f"{name}: no such identity file"
@@ -166,6 +169,17 @@ class _Memo(Generic[T]):
             if not slot.values:
                 slot.values.append(make())
             return slot.values[0]
+
+
+def _too_open(descriptor: int) -> Optional[str]:
+    """Say why a key file cannot be used: others can read it, as ssh(1) has it ("too open")."""
+    if os.name != "posix":
+        return None  # other systems have no such mode
+    status = os.fstat(descriptor)
+    if status.st_uid != os.getuid() or not status.st_mode & 0o077:
+        return None
+    mode = status.st_mode & 0o777
+    return f"permissions {mode:04o} are too open, others can read the key: chmod 600"
 
 
 # -- formats ---------------------------------------------------------------------------------------

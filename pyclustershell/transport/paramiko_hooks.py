@@ -121,6 +121,8 @@ class ClientTransport(paramiko.Transport):
         self._openings: dict[int, tuple[ExecChannel, Opened]] = {}
         # What could not be sent during a key exchange.
         self._deferred: list[Message] = []
+        #: Whether the server is ready for attempts to authenticate.
+        self.auth_service_granted = False
         #: The server's last words (RFC 4253 11.1), where it sent any.
         self.disconnect_message: Optional[str] = None
         super().__init__(sock, packetizer_class=QuietPacketizer)  # type: ignore[arg-type]
@@ -152,10 +154,39 @@ class ClientTransport(paramiko.Transport):
         default = getattr(self, attribute)
         chosen = default if wanted is None else select_algorithms(wanted, tuple(table), default)
         if first:
-            chosen = (*(n for n in first if n in chosen), *(n for n in chosen if n not in first))
+            # Without a wish, that also lets the certificates of these keys be put first.
+            possible = table if wanted is None else chosen
+            chosen = (*(n for n in first if n in possible), *(n for n in chosen if n not in first))
         if chosen and chosen is not default:
             setattr(self, attribute, chosen)
         return tuple(chosen)
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """The host key algorithms that are asked for, in order.
+
+        paramiko's own property puts the certificates of all keys last, and would add a second
+        suffix to those that :meth:`offer` has put first.
+        """
+        names = tuple(self._preferred_keys)
+        suffix = "-cert-v01@openssh.com"
+        return names + tuple(
+            name + suffix
+            for name in names
+            if not name.endswith(suffix) and name + suffix not in names
+        )
+
+    @property
+    def server_key(self) -> tuple[str, bytes]:
+        """The type and the blob of the server's host key, or of its certificate if it showed one.
+
+        ``get_remote_server_key()`` gives the certified key, with the certificate as an attribute.
+        """
+        key = self.get_remote_server_key()
+        certificate = key.public_blob
+        if certificate is not None:
+            return certificate.key_type, certificate.key_blob
+        return key.get_name(), key.asbytes()
 
     # -- the thread --
 
@@ -289,6 +320,21 @@ class ClientAuthHandler(AuthHandler):
         self.then = then
         self.allowed: tuple[str, ...] = ()
         self.partial = False
+
+    def _request_auth(self) -> None:
+        # paramiko asks for the service "ssh-userauth" again before each attempt. RFC 4253 section
+        # 10 has it once; asyncssh's server ends the connection at the second time.
+        if not self.transport.auth_service_granted:
+            super()._request_auth()
+            return
+        m = Message()
+        m.add_string("ssh-userauth")
+        m.rewind()
+        self._parse_service_accept(m)
+
+    def _parse_service_accept(self, m: Message) -> None:
+        self.transport.auth_service_granted = True
+        super()._parse_service_accept(m)
 
     def _parse_userauth_failure(self, m: Message) -> None:
         # paramiko keeps the list only where the method itself is not in it.
