@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .nodeset import NodeSet, expand, fold, grouplist
     from .rangeset import RangeSet, RangeSetND
     from .task import Task, task_cleanup, task_self, task_terminate, task_wait
-    from .transport.options import SSHOptions
+    from .transport.config.options import SSHOptions
     from .worker.popen import WorkerPopen
     from .worker.ssh import WorkerSsh
 
@@ -29,7 +29,7 @@ _HOMES = {
     "NodeSet": "nodeset",
     "RangeSet": "rangeset",
     "RangeSetND": "rangeset",
-    "SSHOptions": "transport.options",
+    "SSHOptions": "transport.config.options",
     "Task": "task",
     "TaskError": "exceptions",
     "TaskMsgTreeError": "exceptions",

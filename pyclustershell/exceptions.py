@@ -50,6 +50,10 @@ class EngineCapacityError(EngineError):
     """The operating system does not allow as many open files as the fanout needs."""
 
 
+class EngineNotSupportedError(EngineError):
+    """The platform lacks a way of waiting. Never raised: another way is taken instead."""
+
+
 # -- node sets and range sets --
 
 
@@ -146,6 +150,10 @@ class GroupResolverIllegalCharError(GroupResolverError):
 
 class GroupResolverConfigError(GroupResolverError):
     """A configuration file of group sources is wrong."""
+
+
+class TopologyError(PyClusterShellError):
+    """A topology file or a route in it is wrong."""
 
 
 # -- configuration --

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from string import Template
 
 from .exceptions import GroupResolverConfigError
-from .groups import GroupSource, UpcallGroupSource, YAMLGroupLoader
+from .groupsources import GroupSource, UpcallGroupSource, YAMLGroupLoader
 
 _MAIN = "Main"
 

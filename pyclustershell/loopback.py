@@ -28,7 +28,7 @@ from typing import Optional, Protocol, Union
 from .engine.limits import ensure_descriptors
 from .exceptions import PyClusterShellError
 from .nodeset import NodeSet
-from .transport.server import (
+from .transport.server.server import (
     ADDRESS,
     CommandHandler,
     Server,

@@ -30,6 +30,9 @@ from .rangesetnd import RangeSetND
 from .rangesyntax import Budget
 from .spans import Spans
 
+#: The names of hosts are no longer than this.
+_LONGEST_NAME = 253
+
 #: Groups may hold groups that hold groups, so deep.
 MAX_GROUP_DEPTH = 100
 
@@ -161,9 +164,10 @@ class ParsingEngine:
         if not isinstance(nsobj, str):
             raise TypeError(f"expected a node set or a string, not {type(nsobj).__name__}")
         # A single name is the most frequent pattern, and needs none of what others need.
-        literals, indices = split_name(nsobj)
-        if is_plain(literals):
-            return _single(nsobj, literals, indices, autostep)
+        if len(nsobj) <= _LONGEST_NAME:
+            literals, indices = split_name(nsobj)
+            if is_plain(literals):
+                return _single(nsobj, literals, indices, autostep)
         try:
             return self.parse_string(nsobj, autostep)
         except GroupSourceQueryFailed as exc:

@@ -526,5 +526,4 @@ def _box_names(literals: list[str], box: Box) -> Iterator[str]:
     for spans, literal in zip(box[:-1], literals[1:]):
         middles = [index + literal for index in sp.indices(spans)]
         heads = [head + middle for head in heads for middle in middles]
-    # Each head with all ends: no function of ours is called for a name.
-    return chain.from_iterable(map(head.__add__, ends) for head in heads)
+    return chain.from_iterable([head + end for end in ends] for head in heads)

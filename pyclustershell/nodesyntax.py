@@ -156,18 +156,11 @@ def _resolve(
     """The literals without any digits, and the indices, of a term."""
     clean: list[str] = []
     indices: list[Spans] = []
-
-    def add_literal(literal: str) -> None:
-        """Add a literal that may hold digits; it goes on with the last one."""
-        names, digits = split_name(literal)
-        indices.extend(Spans([code], [code + 1]) for code in encode_name(literal, digits))
-        clean.extend(names)
-
     before = literals[0]
     for (body, at), after in zip(brackets, literals[1:]):
         trailing = _LEADING_DIGITS.match(after).group()  # type: ignore[union-attr]
         rest = after[len(trailing) :]
-        if not rest and (body, at) != brackets[-1]:
+        if not rest and at != brackets[-1][1]:
             reopened = at + len(body) + 1 + len(after)
             raise _error(text, reopened, "illegal reopening bracket: expected text before it")
         if trailing and "/" in body:
@@ -186,15 +179,23 @@ def _resolve(
         except ValueError as exc:
             place = f"at character {at} of {excerpt(text, at)!r}"
             raise NodeSetParseRangeError(excerpt(body), f"bad range: {exc} {place}") from None
-        add_literal(stem)
+        _add_literal(stem, clean, indices)
         indices.append(spans)
         before = rest
-    add_literal(before)
+    _add_literal(before, clean, indices)
     if len(indices) > MAX_DIMENSIONS:
         raise NodeSetParseError(
             excerpt(text), f"too many numbers in a name: at most {MAX_DIMENSIONS} are supported"
         )
     return tuple(clean), tuple(indices)
+
+
+def _add_literal(literal: str, clean: list[str], indices: list[Spans]) -> None:
+    """Add what stands between two brackets, in which there may be numbers as well."""
+    names, numbers = split_name(literal)
+    if numbers:
+        indices += [Spans([code], [code + 1]) for code in encode_name(literal, numbers)]
+    clean += names
 
 
 def _append_digits(spans: Spans, digits: str, budget: Budget) -> Spans:

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, compress, filterfalse, islice, repeat
+from itertools import accumulate, chain, compress, islice, repeat
 from operator import and_, gt, lt, ne, sub
 from typing import NamedTuple
 
@@ -219,10 +219,8 @@ def intersection(one: Spans, two: Spans) -> Spans:
         return Spans([], [])
     one, two = _within(one, two), _within(two, one)
     if _are_singles(one) and _are_singles(two):
-        return Spans(
-            list(filter(set(two.starts).__contains__, one.starts)),
-            list(filter(set(two.ends).__contains__, one.ends)),
-        )
+        kept = list(map(set(two.starts).__contains__, one.starts))
+        return Spans(list(compress(one.starts, kept)), list(compress(one.ends, kept)))
     starts = sorted(one.starts + two.starts)
     ends = sorted(one.ends + two.ends)
     overlaps = list(map(lt, islice(starts, 1, None), ends))
@@ -245,10 +243,9 @@ def difference(one: Spans, two: Spans) -> Spans:
     if not two.starts:
         return one
     if _are_singles(one) and _are_singles(two):
-        return Spans(
-            list(filterfalse(set(two.starts).__contains__, one.starts)),
-            list(filterfalse(set(two.ends).__contains__, one.ends)),
-        )
+        removed = set(two.starts)
+        kept = [start not in removed for start in one.starts]
+        return Spans(list(compress(one.starts, kept)), list(compress(one.ends, kept)))
     # What is not in `two` lies between its spans, and on both sides of them.
     before = min(one.starts[0], two.starts[0]) - 1
     after = max(one.ends[-1], two.ends[-1]) + 1

@@ -30,11 +30,11 @@ from .taskresults import TaskResults
 from .taskthread import TaskThread
 
 if TYPE_CHECKING:
+    from .transport.config.options import SSHOptions
+    from .transport.config.settings import ConnectionSettings
     from .transport.context import SSHContext
-    from .transport.options import SSHOptions
     from .transport.pool import TransportPool
     from .transport.reaper import Reaper
-    from .transport.settings import ConnectionSettings
     from .worker.worker import Worker
 
 __all__ = [
@@ -166,7 +166,7 @@ class Task(TaskResults):
         """
         check_task_info(info_key, value)
         if info_key == "ssh_options" and value:
-            from .transport.options import SSHOptions
+            from .transport.config.options import SSHOptions
 
             SSHOptions.parse_command_line(value)
         if info_key in ("ssh_path", "scp_path") and value:
@@ -211,7 +211,7 @@ class Task(TaskResults):
             TypeError: an option is unknown, or has a value of a wrong type.
             ValueError: an option has a wrong value.
         """
-        from .transport.options import SSHOptions
+        from .transport.config.options import SSHOptions
 
         self._ssh_layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
         self._ssh_settings.clear()
@@ -236,7 +236,7 @@ class Task(TaskResults):
 
     def _ssh_options(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
         """What info keys, ``ssh_options``, :meth:`configure_ssh` and one call say for a node."""
-        from .transport.options import SSHOptions
+        from .transport.config.options import SSHOptions
 
         # From the weakest to the strongest. An info key that was not set is a mere default, which
         # is weaker than the configuration files.

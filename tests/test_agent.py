@@ -16,9 +16,9 @@ import paramiko
 import pytest
 from paramiko.message import Message
 
-from pyclustershell.transport import agent
-from pyclustershell.transport.agent import AgentClient, AgentError, AgentKey, Identity
-from pyclustershell.transport.keystore import KeyStore
+from pyclustershell.transport.auth import agent
+from pyclustershell.transport.auth.agent import AgentClient, AgentError, AgentKey, Identity
+from pyclustershell.transport.auth.keystore import KeyStore
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs Unix sockets")
 

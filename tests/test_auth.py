@@ -14,12 +14,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from pyclustershell.transport import auth
-from pyclustershell.transport.agent import AgentError, AgentKey, Identity
-from pyclustershell.transport.auth import MAX_ATTEMPTS, Attempt, Authenticator, KeyStore
-from pyclustershell.transport.options import ConnectionSettings, SSHOptions, resolve
-from pyclustershell.transport.sshconfig import ConfigCache
-from pyclustershell.transport.sshcontext import LocalContext
+from pyclustershell.transport.auth import authenticator as auth
+from pyclustershell.transport.auth.agent import AgentError, AgentKey, Identity
+from pyclustershell.transport.auth.authenticator import (
+    MAX_ATTEMPTS,
+    Attempt,
+    Authenticator,
+    KeyStore,
+)
+from pyclustershell.transport.config.context import LocalContext
+from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.sshconfig import ConfigCache
 from tests.conftest import require_sshd
 from tests.servers.sshd import Sshd
 
@@ -34,6 +39,7 @@ def make_key(path: Path, passphrase: str = "") -> bytes:
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase:
         encryption = form.encryption_builder().kdf_rounds(1).build(passphrase.encode())
+    path.touch(mode=0o600)  # others must not read it
     path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, encryption))
     line = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH

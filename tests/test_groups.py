@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pyclustershell import groups
+from pyclustershell import groupsources
 from pyclustershell.exceptions import (
     GroupResolverConfigError,
     GroupResolverIllegalCharError,
@@ -491,4 +491,4 @@ def test_without_pyyaml_yaml_files_are_a_clear_error(
 
 
 def test_the_runner_of_upcalls_is_where_it_is_said_to_be() -> None:
-    assert groups.resolve_name(groups._DefaultRunner.NAME) is run_upcall
+    assert groupsources.resolve_name(groupsources._DefaultRunner.NAME) is run_upcall

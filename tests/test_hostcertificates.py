@@ -19,10 +19,10 @@ from pyclustershell.exceptions import (
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
-from pyclustershell.transport import hostcertificates
-from pyclustershell.transport.hostkeys import HostKeyChecker
-from pyclustershell.transport.options import ConnectionSettings, SSHOptions, resolve
-from pyclustershell.transport.sshconfig import ConfigCache
+from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.sshconfig import ConfigCache
+from pyclustershell.transport.hostkeys import certificates as hostcertificates
+from pyclustershell.transport.hostkeys.checker import HostKeyChecker
 from tests.conftest import require_sshd
 from tests.servers.sshd import Sshd
 

@@ -20,9 +20,11 @@ from pyclustershell.exceptions import (
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
-from pyclustershell.transport import hostkeys
-from pyclustershell.transport.hostkeys import HostKeyChecker, Standing
-from pyclustershell.transport.knownhosts import (
+from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.sshconfig import ConfigCache
+from pyclustershell.transport.hostkeys import checker as hostkeys
+from pyclustershell.transport.hostkeys.checker import HostKeyChecker, Standing
+from pyclustershell.transport.hostkeys.knownhosts import (
     HashedLines,
     KnownHost,
     KnownHosts,
@@ -32,8 +34,6 @@ from pyclustershell.transport.knownhosts import (
     host_name,
     parse_known_host,
 )
-from pyclustershell.transport.options import ConnectionSettings, SSHOptions, resolve
-from pyclustershell.transport.sshconfig import ConfigCache
 
 ED25519 = "ssh-ed25519"
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from paramiko.message import Message
 
-from pyclustershell.transport.keystore import Certificate, KeyStore
+from pyclustershell.transport.auth.keystore import Certificate, KeyStore
 
 needs_keygen = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="no ssh-keygen to make it with"
@@ -48,6 +48,12 @@ def private_text(
     return key.private_bytes(serialization.Encoding.PEM, form, encryption)
 
 
+def write_private(path: Path, text: bytes) -> None:
+    """Write a file that nobody else can read, as ssh(1) demands of private keys."""
+    path.touch(mode=0o600)
+    path.write_bytes(text)
+
+
 def public_line(key: PrivateKeyTypes) -> bytes:
     encoding, form = serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     return bytes(key.public_key().public_bytes(encoding, form))  # type: ignore[union-attr]
@@ -66,7 +72,7 @@ def test_every_format_and_kind(
     if name == "ssh-ed25519" and form is PEM:
         form = PKCS8  # there is no PEM format of its own for it
     path = tmp_path / "key"
-    path.write_bytes(private_text(KEYS[name], form, passphrase))
+    write_private(path, private_text(KEYS[name], form, passphrase))
     loaded = KeyStore().load(str(path), passphrase or None)
     assert loaded.reason == ""
     assert loaded.pkey is not None
@@ -112,7 +118,7 @@ def test_a_function_is_not_asked_for_a_key_that_is_not_encrypted() -> None:
 
 def test_a_key_is_read_once_by_many_threads(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    path.write_bytes(private_text(KEYS["ssh-ed25519"], OPENSSH, "geheim"))
+    write_private(path, private_text(KEYS["ssh-ed25519"], OPENSSH, "geheim"))
     asked = []
     gate = threading.Barrier(8)
 
@@ -136,13 +142,13 @@ def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     store = KeyStore()
     assert store.load(str(path)).missing
-    path.write_bytes(private_text(KEYS["ssh-ed25519"], OPENSSH))
+    write_private(path, private_text(KEYS["ssh-ed25519"], OPENSSH))
     assert store.load(str(path)).pkey is not None
 
 
 def test_another_passphrase_is_another_try(tmp_path: Path) -> None:
     path = tmp_path / "key"
-    path.write_bytes(private_text(KEYS["ssh-ed25519"], OPENSSH, "geheim"))
+    write_private(path, private_text(KEYS["ssh-ed25519"], OPENSSH, "geheim"))
     store = KeyStore()
     assert store.load(str(path)).pkey is None
     assert store.load(str(path), "wrong").pkey is None
@@ -183,7 +189,7 @@ def test_a_key_that_cannot_be_used_says_why(
     tmp_path: Path, text: bytes, passphrase: object, reason: str
 ) -> None:
     path = tmp_path / "some_key"
-    path.write_bytes(text)
+    write_private(path, text)
     loaded = KeyStore().load(str(path), passphrase)  # type: ignore[arg-type]
     assert loaded.pkey is None
     assert loaded.reason.startswith(f"{path} ")
@@ -204,8 +210,8 @@ def test_the_public_key_is_known_without_the_private_one(tmp_path: Path) -> None
     public = public_blob(key)
     line = public_line(key)
     encrypted, pem, only = (tmp_path / name for name in ("encrypted", "pem", "only"))
-    encrypted.write_bytes(private_text(key, OPENSSH, "x"))
-    pem.write_bytes(private_text(key, PKCS8, "x"))
+    write_private(encrypted, private_text(key, OPENSSH, "x"))
+    write_private(pem, private_text(key, PKCS8, "x"))
     (tmp_path / "pem.pub").write_bytes(line)
     (tmp_path / "only.pub").write_bytes(line + b" comment\n")
     store = KeyStore()
@@ -218,7 +224,7 @@ def test_the_public_key_is_known_without_the_private_one(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", KEYS)
 def test_certificates(tmp_path: Path, name: str) -> None:
     path = tmp_path / "key"
-    path.write_bytes(private_text(KEYS[name], OPENSSH))
+    write_private(path, private_text(KEYS[name], OPENSSH))
     path.chmod(0o600)
     authority = tmp_path / "ca"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", authority], check=True)

@@ -16,15 +16,15 @@ import paramiko
 import pytest
 
 from pyclustershell.exceptions import ConfigurationError, NodeConfigurationError
-from pyclustershell.transport.options import (
+from pyclustershell.transport.config.context import LocalContext
+from pyclustershell.transport.config.options import (
     ConnectionSettings,
     SSHOptions,
     resolve,
     select_algorithms,
 )
-from pyclustershell.transport.settings import is_known_hosts_entry
-from pyclustershell.transport.sshconfig import ConfigCache
-from pyclustershell.transport.sshcontext import LocalContext
+from pyclustershell.transport.config.settings import is_known_hosts_entry
+from pyclustershell.transport.config.sshconfig import ConfigCache
 
 KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3NzaC1lZDI1NTE5AAAAIJ3NzaC1lZDI1NTE5AAAA"
 PEM = "-----BEGIN OPENSSH PRIVATE KEY-----\nnever to be shown\n-----END OPENSSH PRIVATE KEY-----\n"
@@ -542,8 +542,8 @@ def test_entries_are_told_from_paths(text: str, expected: bool) -> None:
 
 def test_paramiko_is_not_needed() -> None:
     code = (
-        "import sys; from pyclustershell.transport.options import *; "
-        "from pyclustershell.transport.sshconfig import ConfigCache; "
+        "import sys; from pyclustershell.transport.config.options import *; "
+        "from pyclustershell.transport.config.sshconfig import ConfigCache; "
         "resolve('node1', SSHOptions(config_files='none'), config_cache=ConfigCache()); "
         "sys.exit('paramiko' in sys.modules)"
     )

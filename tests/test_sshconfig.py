@@ -13,16 +13,22 @@ from pathlib import Path
 import pytest
 
 from pyclustershell.exceptions import ConfigurationError
-from pyclustershell.transport.options import SSHOptions
-from pyclustershell.transport.sshconfig import ConfigCache, Query, lookup, parse_line, split_words
-from pyclustershell.transport.sshcontext import (
+from pyclustershell.transport.config.context import (
     LocalContext,
     expand_environment,
     expand_tokens,
     matches,
     matches_list,
 )
-from pyclustershell.transport.sshkeywords import find_keyword, parse_seconds
+from pyclustershell.transport.config.keywords import find_keyword, parse_seconds
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.sshconfig import (
+    ConfigCache,
+    Query,
+    lookup,
+    parse_line,
+    split_words,
+)
 
 Ask = Callable[..., Query]
 

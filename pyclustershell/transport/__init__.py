@@ -1,0 +1,1 @@
+"""SSH connections and local processes: the only importer of paramiko and subprocess."""

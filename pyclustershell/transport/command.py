@@ -11,11 +11,11 @@ from paramiko import ChannelException, SSHException
 from ..engine.engine import READ, Engine, Watch
 from ..exceptions import ConnectionLostError, NodeError, SessionError
 from ..linebuffer import LineBuffer
+from .config.settings import ConnectionSettings
 from .connection import Connection
 from .paramiko_hooks import ExecChannel, read_available, write_available
 from .pool import TransportPool
 from .reaper import Reaper
-from .settings import ConnectionSettings
 from .state import (
     COMMAND_MOVES,
     CommandEvent,

@@ -19,12 +19,12 @@ from ..exceptions import (
     NodeError,
     ResolveError,
 )
-from .auth import Authenticator, KeyStore
+from .auth.authenticator import Authenticator, KeyStore
+from .config.settings import ConnectionSettings
 from .dialer import Address, Dialer, Resolver
-from .hostkeys import HostKeyChecker
+from .hostkeys.checker import HostKeyChecker
 from .packet_socket import PacketSocket
 from .paramiko_hooks import ClientTransport
-from .settings import ConnectionSettings
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 
 logger = logging.getLogger("pyclustershell.connection")

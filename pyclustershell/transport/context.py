@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Callable
 
 from ..engine.engine import Engine
-from .auth import KeyStore
+from .auth.authenticator import KeyStore
+from .config.options import SSHOptions, resolve
+from .config.settings import ConnectionSettings
+from .config.sshconfig import ConfigCache
 from .connection import Connection
 from .dialer import Resolver
-from .hostkeys import HostKeyChecker
-from .options import SSHOptions, resolve
+from .hostkeys.checker import HostKeyChecker
 from .pool import TransportPool
 from .reaper import Reaper
-from .settings import ConnectionSettings
-from .sshconfig import ConfigCache
 
 
 class SSHContext:

@@ -26,7 +26,7 @@ from paramiko.common import (
 from paramiko.message import Message
 from paramiko.packet import Packetizer
 
-from .options import select_algorithms
+from .config.options import select_algorithms
 from .packet_socket import PacketSocket
 
 logger = logging.getLogger("pyclustershell.transport")

@@ -13,8 +13,8 @@ from .reaper import Reaper
 from .state import ConnectionState
 
 if TYPE_CHECKING:
+    from .config.settings import ConnectionSettings
     from .connection import Connection, Lessee
-    from .settings import ConnectionSettings
 
 
 class Reuse(NamedTuple):

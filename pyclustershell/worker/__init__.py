@@ -1,0 +1,1 @@
+"""Workers: one job, on this host or on many nodes."""

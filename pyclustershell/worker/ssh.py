@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from ..engine.engine import Engine
 from ..nodeset import NodeSet
-from ..transport.options import SSHOptions
+from ..transport.config.options import SSHOptions
 from .command import CommandClient, CommandWorker
 from .worker import DistantWorker
 

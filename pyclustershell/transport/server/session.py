@@ -15,7 +15,7 @@ from typing import IO, Callable, Optional, Union, cast
 
 import paramiko
 
-from .server_hooks import send_exit_signal
+from .hooks import send_exit_signal
 
 # One read fills one packet of 32 KiB, paramiko's and OpenSSH's largest.
 _CHUNK = 32768 - 64

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.message import Message
 
-from .settings import PerNode
-from .sshcontext import file_stamp
+from ..config.context import file_stamp
+from ..config.settings import PerNode
 
 T = TypeVar("T")
 
@@ -120,9 +120,11 @@ class KeyStore:
         else:
             try:
                 with open(source, "rb") as file:
-                    if (reason := _too_open(file.fileno())) is not None:
-                        return LoadedKey(None, _public_beside(source), f"{name}: {reason}")
                     data = file.read()
+                    reason = _too_open(file.fileno())
+                # An IdentityFile may also be a public key, for the agent to have the private one.
+                if reason is not None and b"PRIVATE KEY" in data:
+                    return LoadedKey(None, _public_beside(source), f"{name}: {reason}")
             except FileNotFoundError:
                 reason = f"{name}: no such identity file"
                 return LoadedKey(None, _public_beside(source), reason, missing=True)

@@ -14,11 +14,11 @@ from typing import Any, Callable, Optional
 
 import paramiko
 
-from ..exceptions import AuthenticationError
+from ...exceptions import AuthenticationError
+from ..config.context import file_stamp
+from ..config.settings import ConnectionSettings, describe_key
 from .agent import AgentClient, AgentError, AgentKey, default_agent
 from .keystore import Certificate, KeyStore, LoadedKey
-from .settings import ConnectionSettings, describe_key
-from .sshcontext import file_stamp
 
 __all__ = ["Attempt", "Authenticator", "KeyStore"]
 

@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional, Union
 
-from ..exceptions import ConfigurationError
-from .sshcontext import LocalContext, Stamp, expand_hostname, file_stamp, matches_list
-from .sshkeywords import Keyword, Treatment, find_keyword, nearest_keyword
+from ...exceptions import ConfigurationError
+from .context import LocalContext, Stamp, expand_hostname, file_stamp, matches_list
+from .keywords import Keyword, Treatment, find_keyword, nearest_keyword
 
 logger = logging.getLogger("pyclustershell.sshconfig")
 

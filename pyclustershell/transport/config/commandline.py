@@ -6,9 +6,9 @@ import os
 import shlex
 from collections.abc import Iterator
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
+from .keywords import Treatment, find_keyword
 from .sshconfig import COMMAND_LINE, Setting, parse_line
-from .sshkeywords import Treatment, find_keyword
 
 _SILENT_FLAGS = frozenset("fgkMNnqvxy")
 _SILENT_WITH_VALUE = frozenset("EeS")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Callable, Optional, TypeVar, Union
 
-from .sshcontext import matches_list
+from .context import matches_list
 
 T = TypeVar("T")
 PerNode = Union[T, Callable[[str], T]]

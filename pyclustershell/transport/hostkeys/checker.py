@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import Callable, NamedTuple, Optional
 
-from ..exceptions import (
+from ...exceptions import (
     HostKeyChangedError,
     HostKeyError,
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
-from . import hostcertificates
+from ..config.context import Stamp, file_stamp
+from ..config.settings import ConnectionSettings, is_known_hosts_entry
+from . import certificates as hostcertificates
 from .knownhosts import (
     CODE,
     REVOKED,
@@ -28,8 +30,6 @@ from .knownhosts import (
     key_name,
     read_lines,
 )
-from .settings import ConnectionSettings, is_known_hosts_entry
-from .sshcontext import Stamp, file_stamp
 
 logger = logging.getLogger("pyclustershell.hostkeys")
 

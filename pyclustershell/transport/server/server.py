@@ -30,9 +30,9 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 
-from .server_hooks import ServerTransport
-from .server_session import SIGKILL, Session, signal_group
-from .sftp_server import LocalFiles, SFTPSubsystem
+from .files import LocalFiles, SFTPSubsystem
+from .hooks import ServerTransport
+from .session import SIGKILL, Session, signal_group
 
 ADDRESS = "127.0.0.1"
 

@@ -8,7 +8,7 @@ import paramiko
 from paramiko.message import Message
 from paramiko.pkey import UnknownKeyType
 
-from .sshcontext import matches
+from ..config.context import matches
 
 SUFFIX = "-cert-v01@openssh.com"
 

@@ -19,8 +19,10 @@ from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
-from ..exceptions import ConfigurationError, NodeConfigurationError
-from .optionchecks import CHECKS
+from ...exceptions import ConfigurationError, NodeConfigurationError
+from .checks import CHECKS
+from .commandline import parse_options
+from .context import LocalContext, expand_environment, expand_tokens, matches_list
 from .settings import (
     DEFAULT_PORT,
     ConnectionSettings,
@@ -30,9 +32,7 @@ from .settings import (
     is_known_hosts_entry,
     select_algorithms,
 )
-from .sshcommandline import parse_options
 from .sshconfig import COMMAND_LINE, ConfigCache, Query, Setting, lookup
-from .sshcontext import LocalContext, expand_environment, expand_tokens, matches_list
 
 if TYPE_CHECKING:
     import paramiko

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Optional
 
-from ..exceptions import ConfigurationError
+from ...exceptions import ConfigurationError
 
 # -- who we are ------------------------------------------------------------------------------------
 

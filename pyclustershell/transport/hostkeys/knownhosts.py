@@ -19,8 +19,8 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Optional
 
-from .settings import DEFAULT_PORT
-from .sshcontext import matches_list
+from ..config.context import matches_list
+from ..config.settings import DEFAULT_PORT
 
 logger = logging.getLogger("pyclustershell.hostkeys")
 

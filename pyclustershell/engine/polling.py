@@ -1,0 +1,29 @@
+"""The ways of waiting for descriptors, by the names that ClusterShell gives its engines."""
+
+from __future__ import annotations
+
+import selectors
+
+# The best first. A platform that lacks one (Windows has select only) takes the next.
+POLLING = {
+    name: getattr(selectors, f"{name.capitalize()}Selector")
+    for name in ("epoll", "poll", "select")
+    if hasattr(selectors, f"{name.capitalize()}Selector")
+}
+_NAMES = ("auto", "epoll", "poll", "select")
+
+
+def make_selector(name: str = "auto") -> selectors.BaseSelector:
+    """Make a selector.
+
+    Args:
+        name: 'epoll', 'poll', 'select', or 'auto' for the best of this platform. One that the
+            platform lacks is replaced by its best, as ClusterShell does.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if name not in _NAMES:
+        raise ValueError(f"engine must be one of {', '.join(_NAMES)}, not {name!r}")
+    selector: selectors.BaseSelector = POLLING.get(name, selectors.DefaultSelector)()
+    return selector

@@ -1,0 +1,1 @@
+"""How to get in: keys, agents, passwords and questions, in order."""

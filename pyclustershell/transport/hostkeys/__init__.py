@@ -1,0 +1,1 @@
+"""Whom to trust: known_hosts, host certificates, and what to do with an unknown host."""

@@ -1,0 +1,1 @@
+"""The SSH and SFTP servers of the loopback cluster."""

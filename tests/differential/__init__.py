@@ -1,0 +1,1 @@
+"""The same scripts on ClusterShell and on this package, event by event."""

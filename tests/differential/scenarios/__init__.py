@@ -1,0 +1,1 @@
+"""Scripts as ClusterShell's users write them; imported by tests.differential.run only."""
