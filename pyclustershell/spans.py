@@ -313,6 +313,8 @@ def _are_singles(spans: Spans) -> bool:
 def is_subset(one: Spans, two: Spans) -> bool:
     """Whether all codes of the first set are in the second."""
     starts, ends = two
+    if len(one.starts) > FEW and contains(two, one.starts[0]) and _are_singles(two):
+        return _are_singles(one) and set(starts).issuperset(one.starts)
     for start, end in zip(*one):
         at = bisect_right(starts, start) - 1
         if at < 0 or ends[at] < end:

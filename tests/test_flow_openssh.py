@@ -29,6 +29,7 @@ from pyclustershell.task import Task
 from tests.servers import faults
 from tests.servers.faults import ScriptedServer, dropping_address, refusing_address
 from tests.servers.leaks import no_leaks
+from tests.servers.proxy import Proxy
 from tests.servers.sshd import Sshd, make_key, process_runs
 from tests.tasks import fresh_task
 
@@ -112,6 +113,36 @@ def test_connections_are_made_anew_after_the_server_was_restarted(tmp_path: Path
         task.run("echo after", nodes="node[1-5]")
         assert list(task.iter_failures()) == []
         assert outputs(task) == dict.fromkeys(names(1, 5), b"after")
+
+
+def test_a_transport_that_died_without_a_word_is_replaced_silently(sshd: Sshd, task: Task) -> None:
+    with Proxy(("127.0.0.1", sshd.port)) as proxy:
+        task.configure_ssh(
+            hostname="127.0.0.1",
+            port=proxy.port,
+            connect_timeout=1.0,
+        )
+        task.run("echo before", nodes="node[1-3]")
+        assert list(task.iter_failures()) == []
+        assert proxy.stall() == 3
+        # No end of file, no reset: each of them looks alive until it is asked for something.
+        task.run("echo after", nodes="node[1-3]")
+        assert list(task.iter_failures()) == []
+        assert outputs(task) == dict.fromkeys(names(1, 3), b"after")
+        # During a command it is a matter of the command's own timeout.
+        worker = task.shell("sleep 0.5; echo done", nodes="node[1-3]", timeout=2)
+        task.timer(0.2, Stall(proxy))
+        task.resume()
+        assert worker.did_timeout()
+        task.close()
+
+
+class Stall(EventHandler):
+    def __init__(self, proxy: Proxy) -> None:
+        self.proxy = proxy
+
+    def ev_timer(self, timer: Any) -> None:
+        self.proxy.stall()
 
 
 def test_a_server_that_allows_one_session_per_connection(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from random import Random
 
 import pytest
 
@@ -170,6 +171,44 @@ def test_set_operations_in_all_forms() -> None:
         RangeSet("1") | [1]  # type: ignore[operator]
     with pytest.raises(TypeError):
         RangeSet("1").update("2")
+
+
+@pytest.mark.parametrize("most", [40, 400, 4000], ids=["dense", "mixed", "sparse"])
+def test_operations_on_many_ranges_are_those_of_sets(most: int) -> None:
+    random = Random(most)  # noqa: S311
+    for _ in range(100):
+        numbers = [set(random.choices(range(most), k=random.randrange(200))) for _ in range(2)]
+        numbers.append(numbers[0] | numbers[1])
+        sets = [RangeSet(each) for each in numbers]
+        for one, theirs in zip(sets, numbers):
+            for two, others in zip(sets, numbers):
+                assert one | two == RangeSet(theirs | others)
+                assert one & two == RangeSet(theirs & others)
+                assert one - two == RangeSet(theirs - others)
+                assert one ^ two == RangeSet(theirs ^ others)
+                assert (one <= two) == (theirs <= others)
+                assert (one == two) == (theirs == others)
+            assert sorted(map(int, one)) == sorted(theirs)
+            assert list(one[3:90]) == list(one)[3:90]
+
+
+def test_changes_one_by_one_are_those_of_sets() -> None:
+    random = Random(1)  # noqa: S311
+    indices, numbers = RangeSet(), set[int]()
+    for number in random.choices(range(300), k=3000):
+        if random.random() < 0.5:
+            indices.add(number)
+            numbers.add(number)
+        elif number in numbers:
+            assert number in indices
+            indices.remove(number)
+            numbers.remove(number)
+        else:
+            indices.discard(number)
+        if number < 30:
+            assert set(indices.intiter()) == numbers
+            assert len(indices) == len(numbers)
+    assert indices == RangeSet(numbers)
 
 
 def test_comparisons() -> None:

@@ -6,12 +6,14 @@ started. Prints one JSON object: for each scenario its events and notes, or its 
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib
 import json
 import os
 import pkgutil
 import select
+import signal
 import sys
 import tempfile
 import time
@@ -53,67 +55,71 @@ def load() -> dict[str, Any]:
     return found
 
 
+class Process:
+    """A scenario in a process of its own, forked from this one."""
+
+    def __init__(self, name: str, function: Any, ssh_config: str) -> None:
+        self.name = name
+        self.text = b""
+        self.deadline = time.monotonic() + DEADLINE
+        self.stacks = tempfile.TemporaryFile("w+")  # noqa: SIM115 closed by result()
+        reader, writer = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(writer)
+            self.fd = reader
+            return
+        # A group of its own, so that nothing here reaches the commands of others.
+        os.setsid()
+        # What hangs shall tell where.
+        faulthandler.dump_traceback_later(DEADLINE - 1, file=self.stacks)
+        with os.fdopen(writer, "w") as pipe:
+            json.dump(record(function, ssh_config), pipe)
+        os._exit(0)
+
+    def result(self) -> Any:
+        """What it recorded; the process has ended, or is ended now."""
+        os.close(self.fd)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        with self.stacks:
+            self.stacks.seek(0)
+            return json.loads(self.text) if self.text else {"error": self.stacks.read() or "died"}
+
+
 def run_all(scenarios: dict[str, Any], ssh_config: str) -> dict[str, Any]:
     """Run scenarios, a few at a time.
 
     Returns:
-        By name: what the scenario recorded, or {"error": text}.
+        By name: what the scenario recorded, with an "error" where it failed.
     """
     waiting = list(scenarios.items())
-    running: dict[int, tuple[str, int, bytearray, float]] = {}
+    running: dict[int, Process] = {}
     results: dict[str, Any] = {}
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
-            name, function = waiting.pop(0)
-            pid, fd = fork(function, ssh_config)
-            running[fd] = (name, pid, bytearray(), time.monotonic() + DEADLINE)
-        for fd in select.select(list(running), [], [], 0.2)[0]:
-            name, pid, text, _ = running[fd]
-            data = os.read(fd, 65536)
-            text += data
-            if not data:
-                os.close(fd)
+            process = Process(*waiting.pop(0), ssh_config)
+            running[process.fd] = process
+        ready = select.select(list(running), [], [], 0.2)[0]
+        for fd, process in list(running.items()):
+            data = os.read(fd, 65536) if fd in ready else b""
+            process.text += data
+            if (fd in ready and not data) or time.monotonic() > process.deadline:
                 del running[fd]
-                os.waitpid(pid, 0)
-                results[name] = json.loads(text) if text else {"error": "died without a word"}
-        for fd, (name, pid, _, deadline) in list(running.items()):
-            if time.monotonic() > deadline + 5:  # faulthandler ends it before
-                os.kill(pid, 9)
+                results[process.name] = process.result()
     return results
-
-
-def fork(function: Any, ssh_config: str) -> tuple[int, int]:
-    """Start a scenario in a process of its own.
-
-    Returns:
-        Its process id, and the descriptor from which its results can be read.
-    """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(writer)
-        return pid, reader
-    os.close(reader)
-    # A group of its own, so that nothing here reaches the commands of others.
-    os.setsid()
-    with tempfile.TemporaryFile("w+") as stacks:
-        # What hangs tells where, and ends.
-        faulthandler.dump_traceback_later(DEADLINE, file=stacks)
-        result = record(function, ssh_config)
-    with os.fdopen(writer, "w") as pipe:
-        json.dump(result, pipe)
-    os._exit(0)
 
 
 def record(function: Any, ssh_config: str) -> dict[str, Any]:
     """Run a scenario here."""
     from tests.differential.trace import Trace
 
-    trace = Trace()
+    trace = Trace(ssh_config)
     try:
         from ClusterShell.Task import task_self
 
-        task_self().set_info("ssh_options", f"-F {ssh_config}")
+        task_self().set_info("ssh_options", trace.ssh_options)
         function(trace)
     except BaseException:
         return {"error": traceback.format_exc(), "events": trace.events, "notes": trace.notes}

@@ -21,7 +21,8 @@ CURRENT = ("current_node", "current_msg", "current_errmsg", "current_rc", "curre
 class Trace:
     """Collects what happens, in a form that two implementations have in common."""
 
-    def __init__(self) -> None:
+    def __init__(self, ssh_config: str) -> None:
+        self.ssh_options = f"-F {ssh_config}"
         self.events: list[list[Any]] = []
         self.notes: list[list[Any]] = []
         self._labels: dict[int, str] = {}
@@ -137,14 +138,6 @@ class Recorder(EventHandler):
 
     def ev_timer(self, timer: Any) -> None:
         self._record("ev_timer", timer)
-
-
-class OldRecorder:
-    """The handlers of ClusterShell 1.7 and before: one argument, the rest is in ``current_*``.
-
-    Not derived from EventHandler: it adds ev_timeout and ev_error, which are heard only where they
-    are defined.
-    """
 
 
 def old_handler(trace: Trace) -> Any:

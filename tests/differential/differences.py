@@ -1,0 +1,3 @@
+"""Where the traces differ on purpose, each with its reason."""
+from __future__ import annotations
+DIFFERENCES = {}

@@ -1,0 +1,132 @@
+"""Each scenario of tests/differential on ClusterShell and on this package: the traces are equal."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.util
+import itertools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.differential.differences import DIFFERENCES
+from tests.servers.sshd import Sshd
+
+SCENARIOS = Path(__file__).parent / "differential" / "scenarios"
+
+Result = dict[str, Any]
+
+
+def names() -> list[str]:
+    """The scenarios, module.function; not imported here, since they import ClusterShell."""
+    found = []
+    for path in sorted(SCENARIOS.glob("[!_]*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                found.append(f"{path.stem}.{node.name}")
+    return found
+
+
+NAMES = names()
+
+
+@pytest.fixture(scope="session")
+def traces(sshd: Sshd, request: pytest.FixtureRequest) -> tuple[dict[str, Result], ...]:
+    """What the selected scenarios recorded on ClusterShell, and here."""
+    if sys.platform == "win32":
+        pytest.skip("ClusterShell needs fork() and poll()")
+    if importlib.util.find_spec("ClusterShell") is None:
+        pytest.skip("ClusterShell is not installed: pip install ClusterShell")
+    selected = {getattr(item, "callspec", None) for item in request.session.items} - {None}
+    wanted = [n for n in NAMES if any(n == spec.params.get("name") for spec in selected)]
+    environment = {
+        **os.environ,
+        "CLUSTERSHELL_CFGDIR": os.devnull,
+        "PYTHONPATH": str(SCENARIOS.parents[2]),
+    }
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.differential.run", which, str(sshd.ssh_config), *wanted],
+            stdout=subprocess.PIPE,
+            env=environment,
+        )
+        for which in ("clustershell", "pyclustershell")
+    ]
+    outputs = [run.communicate(timeout=120)[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    return tuple(json.loads(output) for output in outputs)
+
+
+# -- what the traces have in common ----------------------------------------------------------------
+
+
+def per_source(events: list[Any]) -> dict[str, list[Any]]:
+    """The events of each node of each worker, in their order; those of no node under the worker."""
+    found: dict[str, list[Any]] = {}
+    for event in events:
+        name, source, *arguments = event
+        on_node = name in ("ev_pickup", "ev_read", "ev_written", "ev_hup", "ev_error")
+        found.setdefault(f"{source} {arguments[0]}" if on_node else str(source), []).append(event)
+    return {source: tidied(node_events) for source, node_events in sorted(found.items())}
+
+
+def tidied(events: list[Any]) -> list[Any]:
+    """A node's events without what is left to chance.
+
+    That is the order between its streams, and into how many pieces its input was cut.
+    """
+    tidy: list[Any] = []
+    for in_and_out, run in itertools.groupby(events, lambda e: e[0] in ("ev_read", "ev_written")):
+        if not in_and_out:
+            tidy += run
+            continue
+        streams = sorted(run, key=lambda e: (e[0], e[3]))
+        written = [event for event in streams if event[0] == "ev_written"]
+        tidy += [event for event in streams if event[0] == "ev_read"]
+        if written:
+            tidy.append([*written[0][:4], sum(event[4] for event in written)])
+    return tidy
+
+
+def check_order(events: list[Any]) -> None:
+    """ev_start comes first and ev_close last, of all events of a worker."""
+    workers: dict[str, list[str]] = {}
+    for name, source, *_ in events:
+        if name.startswith("ev_") and source.startswith("<") and not name.startswith("ev_port"):
+            workers.setdefault(source, []).append(name)
+    for source, called in workers.items():
+        for name, place in (("ev_start", 0), ("ev_close", -1)):
+            if name in called:
+                assert called.count(name) == 1, (source, called)
+                assert called[place] == name, (source, called)
+
+
+def comparable(result: Result) -> Any:
+    """What must be equal, as text that shows a difference well."""
+    return {"events": per_source(result["events"]), "notes": result["notes"]}
+
+
+# -- the tests -------------------------------------------------------------------------------------
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_script_leaves_the_same_trace(
+    name: str, traces: tuple[dict[str, Result], ...]
+) -> None:
+    theirs, ours = (run[name] for run in traces)
+    for result in (theirs, ours):
+        assert "error" not in result, result["error"]
+    check_order(ours["events"])
+    difference = DIFFERENCES.get(name)
+    if difference is None:
+        assert comparable(ours) == comparable(theirs)
+    else:
+        assert comparable(ours) == difference.applied_to(comparable(theirs))
