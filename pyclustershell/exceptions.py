@@ -244,9 +244,15 @@ class ConnectError(NodeError):
 
 
 class HandshakeError(NodeError):
-    """A TCP connection, but no SSH over it: no banner, no common algorithms, closed, too slow."""
+    """A TCP connection, but no SSH over it: no banner, no common algorithms, closed, too slow.
+
+    Attributes:
+        transient: whether another attempt may help: the server closed or reset the connection, as
+            one does that has too many unauthenticated clients (MaxStartups in sshd_config(5)).
+    """
 
     phase = "handshake"
+    transient = False
 
 
 class HostKeyError(NodeError):

@@ -7,6 +7,7 @@ their configuration files in groupsconf.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import RLock
 from typing import Any
 
 from .exceptions import (
@@ -58,7 +59,11 @@ class GroupResolver:
         self.illegal_chars = frozenset(illegal_chars or ())
         self._default = default_source
         self._by_name: dict[str, GroupSource] = {}
+        # Tasks of several threads ask the standard resolver. Overriding methods may add sources
+        # while the lock is held.
+        self._lock = RLock()
         self._initialized = False
+        self._initializing = False
 
     def _late_init(self) -> None:
         """Find the sources; called once, when they are first needed."""
@@ -67,15 +72,20 @@ class GroupResolver:
 
     def _known(self) -> dict[str, GroupSource]:
         """The sources by name."""
-        if not self._initialized:
-            self._initialized = True
-            try:
-                self._late_init()
-            except BaseException:
-                # The same error again for who asks again, not half of the sources.
-                self._initialized = False
-                self._by_name.clear()
-                raise
+        if self._initialized:
+            return self._by_name
+        with self._lock:
+            if not (self._initialized or self._initializing):
+                self._initializing = True
+                try:
+                    self._late_init()
+                    self._initialized = True
+                except BaseException:
+                    # The same error again for who asks again, not half of the sources.
+                    self._by_name.clear()
+                    raise
+                finally:
+                    self._initializing = False
         return self._by_name
 
     def add_source(self, group_source: GroupSource) -> None:

@@ -246,6 +246,8 @@ def fold_rows(rows: Rows) -> list[Box]:
 
 def _first_by_text(spans: Spans) -> int:
     """The code of the index that sorts first as text, where 10 comes before 9."""
+    if len(spans.starts) == 1 and spans.starts[0] >= 0:
+        return spans.starts[0]
     candidates = []
     for start, end in zip(*spans):
         candidates.append(start)

@@ -42,7 +42,7 @@ class RangeSet:
     ['8', '9', '10', '008', '009', '010']
     """
 
-    __slots__ = ("_autostep", "_known", "_pending", "_ranks", "_shared")
+    __slots__ = ("_autostep", "_known", "_looked", "_pending", "_ranks", "_shared")
 
     def __init__(
         self, pattern: str | Iterable[object] | None = None, autostep: float | None = None
@@ -58,8 +58,9 @@ class RangeSet:
         Raises:
             RangeSetParseError: the pattern, or one of the items, is no range.
         """
-        # The indices added one by one since the spans were last needed. See _spans().
+        # Indices added one by one, and whether the set was looked at since. See _add_code().
         self._pending: list[int] = []
+        self._looked = False
         self._known = _NOTHING
         # Whether others may hold the same lists, so that they must not be changed in place.
         self._shared = True
@@ -115,6 +116,7 @@ class RangeSet:
         """Make a set of these spans; for this package's own use."""
         inst = cls.__new__(cls)
         inst._pending = []
+        inst._looked = False
         inst._known = spans
         inst._shared = True
         inst._ranks = None
@@ -124,21 +126,28 @@ class RangeSet:
     # -- state -------------------------------------------------------------------------------------
 
     def _current(self) -> Spans:
-        """The set as spans, for looking only.
-
-        Adding indices one by one, thousands of them, is what scripts do. Each would have to be put
-        in its place in a long list; so they wait until the set is looked at, and go in together.
-        """
+        """The set as spans, for looking only."""
         if self._pending:
-            pending, self._pending = self._pending, []
-            if len(pending) > sp.FEW:
-                self._known = sp.union(self._known, sp.from_codes(pending))
-                self._shared = True
-            else:
-                own = self._own()
-                for code in pending:
-                    sp.put(own, code, code + 1)
+            # In this order, and without changing lists in place: several threads may look.
+            self._known = sp.union(self._known, sp.from_codes(self._pending))
+            self._shared = False
+            self._pending = []
+        self._looked = True
         return self._known
+
+    def _add_code(self, code: int) -> None:
+        """Add an index by its code.
+
+        Adding indices one by one, thousands of them, is what scripts do. Putting each in its place
+        in a long list is slow; so they wait until the set is looked at, and go in together. But
+        where a script looks after each of them, there is only one at a time, to put in its place.
+        """
+        if self._looked:
+            sp.put(self._own(), code, code + 1)
+            self._looked = False
+        else:
+            self._pending.append(code)
+        self._ranks = None
 
     def _own(self) -> Spans:
         """The set as spans that may be changed in place."""
@@ -161,6 +170,7 @@ class RangeSet:
         self._known = spans
         self._shared = True
         self._pending = []
+        self._looked = False
         self._ranks = None
 
     def _positions(self) -> list[int]:
@@ -449,8 +459,7 @@ class RangeSet:
         """
         spans = _spans_of_iterable(iterable)
         if len(spans.starts) == 1 and spans.ends[0] - spans.starts[0] == 1:
-            self._pending.append(spans.starts[0])
-            self._ranks = None
+            self._add_code(spans.starts[0])
         else:
             self._spans = sp.union(self._spans, spans)
 
@@ -540,8 +549,7 @@ class RangeSet:
         Raises:
             ValueError: this is no index.
         """
-        self._pending.append(_code(element, pad))
-        self._ranks = None
+        self._add_code(_code(element, pad))
 
     def remove(self, element: str | int, pad: int = 0) -> None:
         """Remove an index, given as in add().

@@ -13,8 +13,11 @@ Source = tuple[Any, Any]
 
 
 def _matcher(worker: Any, match_keys: Optional[Collection[Any]]) -> Any:
-    """A predicate for sources, or None for all of them."""
-    if worker is None and match_keys is None:
+    """A predicate for sources, or None for all of them.
+
+    As in ClusterShell, no keys at all match everything, unless one worker's are asked for.
+    """
+    if worker is None and not match_keys:
         return None
     if match_keys is None:
         return lambda source: source[0] is worker
@@ -70,13 +73,22 @@ class Results:
 
     # -- output --
 
-    def buffer(self, sname: str, key: Any, worker: Any = None) -> bytes:
-        """The output of one key: of one worker, or of all of them one after the other."""
+    def message(self, sname: str, source: Source) -> Optional[bytes]:
+        """The output of one source, None if there is none."""
         tree = self._trees.get(sname)
-        if tree is None:
+        message = None if tree is None else tree.get(source)
+        return None if message is None else bytes(message)
+
+    def buffer(self, sname: str, key: Any) -> bytes:
+        """The output of one key, of all workers: each different output once."""
+        tree = self._trees.get(sname)
+        sources = self._by_key.get(key, {})
+        if tree is None or not sources:
             return b""
-        sources = [s for s in self._by_key.get(key, ()) if worker is None or s[0] is worker]
-        return b"".join(bytes(tree.get(source, b"")) for source in sources)
+        if len(sources) == 1:
+            # Without a walk through the tree: who asks for each of many nodes takes this way.
+            return self.message(sname, next(iter(sources))) or b""
+        return b"".join(map(bytes, tree.messages(sources.__contains__)))
 
     def iter_messages(
         self, sname: str, worker: Any = None, match_keys: Optional[Collection[Any]] = None
@@ -131,12 +143,18 @@ class Results:
     def iter_retcodes(
         self, worker: Any = None, match_keys: Optional[Collection[Any]] = None
     ) -> Iterator[tuple[int, list[Any]]]:
-        """Each different return code, with its keys."""
-        match = _matcher(worker, match_keys)
+        """Each different return code, with its keys.
+
+        As in ClusterShell, a return code is there without any key, too, if ``match_keys`` match
+        none of its keys and no worker is given.
+        """
+        match = _matcher(worker, match_keys or None)
         keys: dict[int, list[Any]] = {}
         for source, rc in self._retcodes.items():
             if match is None or match(source):
                 keys.setdefault(rc, []).append(source[1])
+            elif worker is None:
+                keys.setdefault(rc, [])
         yield from keys.items()
 
     def iter_key_retcodes(self, worker: Any) -> Iterator[tuple[Any, int]]:

@@ -26,7 +26,12 @@ class TaskResults:
         """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like)."""
         return bool(self._default.get(f"{sname}_msgtree", True))
 
-    def _check_kept(self, sname: str) -> None:
+    def check_kept(self, sname: str) -> None:
+        """Refuse to look for what is not kept.
+
+        Raises:
+            TaskMsgTreeError: the stream's output is not kept.
+        """
         if not self.keeps(sname):
             raise TaskMsgTreeError(
                 f"{sname} is not kept: set_default('{sname}_msgtree', True) before the run"
@@ -38,7 +43,7 @@ class TaskResults:
         Raises:
             TaskMsgTreeError: it is not kept.
         """
-        self._check_kept("stdout")
+        self.check_kept("stdout")
         return self.results.buffer("stdout", key)
 
     node_buffer = key_buffer
@@ -49,7 +54,7 @@ class TaskResults:
         Raises:
             TaskMsgTreeError: it is not kept.
         """
-        self._check_kept("stderr")
+        self.check_kept("stderr")
         return self.results.buffer("stderr", key)
 
     node_error = key_error
@@ -76,7 +81,7 @@ class TaskResults:
         Raises:
             TaskMsgTreeError: it is not kept.
         """
-        self._check_kept("stdout")
+        self.check_kept("stdout")
         return self.results.iter_messages("stdout", None, match_keys)
 
     def iter_errors(
@@ -87,7 +92,7 @@ class TaskResults:
         Raises:
             TaskMsgTreeError: it is not kept.
         """
-        self._check_kept("stderr")
+        self.check_kept("stderr")
         return self.results.iter_messages("stderr", None, match_keys)
 
     def iter_retcodes(

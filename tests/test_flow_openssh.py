@@ -145,6 +145,42 @@ class Stall(EventHandler):
         self.proxy.stall()
 
 
+def test_a_peer_that_vanishes_during_a_command_is_noticed(sshd: Sshd, task: Task) -> None:
+    with Proxy(("127.0.0.1", sshd.port)) as proxy:
+        task.configure_ssh(
+            hostname="127.0.0.1",
+            port=proxy.port,
+            keepalive=0.2,
+            overrides=["ServerAliveCountMax=2"],
+        )
+        # A command that is silent for longer than that is not taken for dead.
+        task.run("sleep 1.5; echo done", nodes="node1", timeout=10)
+        assert outputs(task) == {"node1": b"done"}
+        task.set_info("ssh_kill_grace", None)
+        task.timer(0.3, Stall(proxy))
+        task.run("echo here; sleep 60", nodes="node1", timeout=20)
+        [(failure, _nodes)] = task.iter_failures()
+        assert failure.cause == "Timeout, server not responding"
+        assert task.node_buffer("node1") == b"here"
+        assert task.num_timeout() == 0
+
+
+@pytest.mark.parametrize(("retries", "answers"), [(0, 0), (10, 20)])
+def test_connections_that_a_busy_server_turns_away_are_tried_again(
+    tmp_path: Path, retries: int, answers: int
+) -> None:
+    # Of those that are not authenticated yet, it keeps one, and drops every other.
+    with Sshd(tmp_path, MaxStartups="1:100:1") as server, no_leaks(), fresh_task() as task:
+        task.set_info("ssh_options", f"-F {server.ssh_config}")
+        task.configure_ssh(connect_retries=retries)
+        task.run("echo ok", nodes="node[1-20]", timeout=50)
+        if retries:
+            assert list(task.iter_failures()) == []
+            assert len(outputs(task)) == answers
+        else:
+            assert {failure.phase for failure, _nodes in task.iter_failures()} == {"handshake"}
+
+
 def test_a_server_that_allows_one_session_per_connection(tmp_path: Path) -> None:
     with Sshd(tmp_path, MaxSessions=1) as server, task_on(server) as task:
         workers = [task.shell(f"echo {i}; sleep 0.2", nodes="node1") for i in range(3)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -212,6 +214,28 @@ def test_resolvers_know_their_sources_by_name() -> None:
         NodeSet("@nowhere:x", resolver=resolver)
     with pytest.raises(GroupResolverSourceError, match="default"):
         NodeSet("@x", resolver=GroupResolver())
+
+
+def test_sources_are_found_once_whichever_thread_asks_first() -> None:
+    entered, go = Event(), Event()
+
+    class Slow(GroupResolver):
+        calls = 0
+
+        def _late_init(self) -> None:
+            self.calls += 1
+            entered.set()
+            assert go.wait(30)
+            self.add_source(GroupSource("late", {"a": "n1"}))
+
+    resolver = Slow()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(resolver.sources)
+        assert entered.wait(30)
+        second = pool.submit(resolver.sources)
+        go.set()
+        assert first.result(30) == second.result(30) == ["late"]
+    assert resolver.calls == 1
 
 
 def test_illegal_characters_in_the_names_of_groups() -> None:

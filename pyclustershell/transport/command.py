@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from contextlib import suppress
 from typing import Any, Callable, Optional
@@ -9,7 +10,7 @@ from typing import Any, Callable, Optional
 from paramiko import ChannelException, SSHException
 
 from ..engine.engine import READ, Engine, Watch
-from ..exceptions import ConnectionLostError, NodeError, SessionError
+from ..exceptions import ConnectionLostError, HandshakeError, NodeError, SessionError
 from ..linebuffer import LineBuffer
 from .config.settings import ConnectionSettings
 from .connection import Connection
@@ -50,6 +51,10 @@ SIGNAL_NUMBERS = {
 
 # No command could be run, or its end is not known: what the ssh program exits with.
 _RC_FAILED = 255
+
+# Seconds before a connection that was turned away is tried again, about.
+_FIRST_RETRY = 0.2
+_LONGEST_RETRY = 5.0
 
 # How many bytes one command may read before other descriptors have their turn.
 _FAIR_SHARE = 4 << 20
@@ -108,6 +113,7 @@ class RemoteCommand:
         self._eof_wanted = False
         self._eof_sent = False
         self._status_posted = False
+        self._retries_left = settings.connect_retries
 
     def __repr__(self) -> str:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
@@ -196,6 +202,8 @@ class RemoteCommand:
             self._fail(SessionError(self.settings.node, "The server refused to run the command"))
             return
         self._move(CommandEvent.STARTED)
+        if self._connection is not None:
+            self._connection.watch_peer()
         self._watch = self._engine.register(channel, READ, self._on_readable)
         self._deliver(Started())
         if not self.done:
@@ -364,6 +372,9 @@ class RemoteCommand:
             self._reused = False
             self._pool.lease(self)
             return
+        if self._retries_left > 0 and isinstance(error, HandshakeError) and error.transient:
+            self._retry()
+            return
         channel = self._channel
         if channel is not None and self.state is not CommandState.OPENING:
             self._drain_all(channel)
@@ -377,6 +388,21 @@ class RemoteCommand:
         if channel is not None:
             channel.close()
         self._fail(error)
+
+    def _retry(self) -> None:
+        """Ask for another connection after a while, longer each time and never quite the same.
+
+        Many clients that a busy server has turned away should not come back all at once.
+        """
+        attempt = self.settings.connect_retries - self._retries_left
+        self._retries_left -= 1
+        delay = min(_LONGEST_RETRY, _FIRST_RETRY * 2**attempt) * (0.5 + random.random())  # noqa: S311
+        self._connection = None
+        self._engine.call_later(delay, self._start_again)
+
+    def _start_again(self) -> None:
+        if not self.done:
+            self._pool.lease(self)
 
     def _give_back(self) -> None:
         """Close the channel, and give the connection to the next one."""

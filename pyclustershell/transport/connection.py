@@ -97,6 +97,7 @@ class Connection:
         self._flush_watch: Optional[Watch] = None
         self._transport: Optional[ClientTransport] = None
         self._auth_deadline = 0.0
+        self._unanswered = 0
         self._began = 0.0
         self._address = ""
 
@@ -237,6 +238,40 @@ class Connection:
                     )
                 )
 
+    # -- dead peers, on the engine's thread --
+
+    def watch_peer(self) -> None:
+        """While a command runs, find out whether the peer is still there (ServerAliveInterval).
+
+        paramiko's own keepalive never gives up on a dead one (paramiko#2463).
+        """
+        if self.settings.keepalive > 0 and self._sock is not None:
+            self._sock.received = False
+            self._unanswered = 0
+            self._engine.call_later(self.settings.keepalive, self._check_peer(self.lessee))
+
+    def _check_peer(self, lessee: Optional[Lessee]) -> Callable[[], None]:
+        def check() -> None:
+            sock = self._sock
+            if self.state is not ConnectionState.LEASED or self.lessee is not lessee or not sock:
+                return
+            self._unanswered = 0 if sock.received else self._unanswered + 1
+            sock.received = False
+            if self._unanswered > self.settings.keepalive_count:
+                cause = "Timeout, server not responding"
+                self._fail(
+                    ConnectionLostError(
+                        self.settings.node,
+                        cause,
+                        f"Timeout, server {self.settings.hostname} not responding.",
+                    )
+                )
+                return
+            self.transport.ask_for_a_sign_of_life()
+            self._engine.call_later(self.settings.keepalive, check)
+
+        return check
+
     def _on_blocked(self) -> None:
         """The peer does not take what is written: wait until it does."""
         sock = self._sock
@@ -357,19 +392,24 @@ class Connection:
         phase = "key exchange" if transport.remote_version else "banner exchange"
         # Before the banner paramiko wraps whatever happened in one sentence.
         origin = error.__context__ if error is not None and error.__context__ else error
+        transient = False
         if said:
             cause = said
         elif isinstance(origin, ConnectionResetError):
             cause = f"Connection reset during {phase}"
+            transient = True
         elif isinstance(error, IncompatiblePeer):
             cause = f"Unable to negotiate: {error}"
         elif origin is None or isinstance(origin, EOFError):
             cause = f"Connection closed during {phase}"
+            transient = True
         elif not transport.remote_version:
             cause = "No SSH banner: the peer does not speak SSH"
         else:
             cause = f"Key exchange failed: {error}"
-        return self._handshake_error(cause)
+        failure = self._handshake_error(cause)
+        failure.transient = transient
+        return failure
 
     def _handshake_error(self, cause: str) -> HandshakeError:
         where = f"{self._address} port {self.settings.port}"

@@ -39,6 +39,8 @@ class PacketSocket:
         self._backlog = bytearray()
         self._reader: Optional[int] = None
         self._shut = False
+        #: Set when something has come; whoever watches the peer resets it.
+        self.received = False
 
     def __repr__(self) -> str:
         state = "shut" if self._shut else "open"
@@ -77,6 +79,7 @@ class PacketSocket:
         if self._reader is None:
             self._reader = threading.get_ident()
         self._incoming = data = self._receive()
+        self.received = True
         self._position = min(size, len(data))
         return data[:size]
 

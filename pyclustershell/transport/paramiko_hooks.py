@@ -22,6 +22,7 @@ from paramiko.common import (
     MSG_CHANNEL_WINDOW_ADJUST,
     cMSG_CHANNEL_OPEN,
     cMSG_CHANNEL_REQUEST,
+    cMSG_GLOBAL_REQUEST,
 )
 from paramiko.message import Message
 from paramiko.packet import Packetizer
@@ -237,6 +238,17 @@ class ClientTransport(paramiko.Transport):
                 for data in self._deferred:
                     self._send_message(data)
                 self._deferred.clear()
+
+    def ask_for_a_sign_of_life(self) -> None:
+        """Send a request that every server answers, if only by refusing it (RFC 4254 4).
+
+        ``set_keepalive`` sends one that asks for no answer: a dead peer would not be missed.
+        """
+        m = Message()
+        m.add_byte(cMSG_GLOBAL_REQUEST)
+        m.add_string("keepalive@openssh.com")
+        m.add_boolean(True)
+        self._send_user_message(m)
 
     # -- what the server says --
 

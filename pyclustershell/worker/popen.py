@@ -95,8 +95,11 @@ class WorkerPopen(CommandWorker):
         """The command's return code, None while it has none."""
         return self._retcode
 
-    def read(self, node: Any = None, sname: str = "stdout") -> bytes:
-        """The command's output so far.
+    def _set_current_node(self, key: Any) -> None:
+        pass  # it stays None, as ClusterShell's: a local command has no node
+
+    def read(self, node: Any = None, sname: str = "stdout") -> Optional[bytes]:
+        """The command's output so far, None if there is none.
 
         Args:
             node: ignored, or the key.

@@ -107,14 +107,15 @@ class Worker:
             self._deliver_output(key, record.sname, record.lines)
         elif isinstance(record, Started):
             self._begin()
-            self.current_node = key
+            self._set_current_node(key)
             if self._events is not None:
                 self._events.pickup(self, key)
         elif isinstance(record, Exited):
             results.add_retcode(source, record.rc)
             self._hang_up(key, record.rc)
         elif isinstance(record, Written):
-            self.current_node, self.current_sname = key, self.SNAME_STDIN
+            self._set_current_node(key)
+            self.current_sname = self.SNAME_STDIN
             if self._events is not None:
                 self._events.written(self, key, self.SNAME_STDIN, record.size)
         elif isinstance(record, Failed):
@@ -124,7 +125,7 @@ class Worker:
             self._hang_up(key, _RC_FAILED)
         elif isinstance(record, TimedOut):
             results.add_timeout(source)
-            self.current_node = key
+            self._set_current_node(key)
             self._client_closed()
         elif isinstance(record, Aborted):
             results.add_retcode(source, _RC_KILLED)
@@ -134,7 +135,7 @@ class Worker:
         task = self.bound_task()
         if task.keeps(sname):
             task.results.add_lines((self, key), sname, lines)
-        self.current_node = key
+        self._set_current_node(key)
         self.current_sname = sname
         events = self._events
         if events is None or not events.reads:
@@ -146,6 +147,9 @@ class Worker:
             if self.aborted:
                 # By the handler: it has heard of the node's end, which comes after its output.
                 return
+
+    def _set_current_node(self, key: Any) -> None:
+        self.current_node = key
 
     def _set_current_message(self, sname: str, line: bytes) -> None:
         if sname == self.SNAME_STDERR:
@@ -160,7 +164,7 @@ class Worker:
                 self._events.start(self)
 
     def _hang_up(self, key: Any, rc: Optional[int]) -> None:
-        self.current_node = key
+        self._set_current_node(key)
         self.current_rc = rc
         if self._events is not None:
             self._events.hup(self, key, rc)
@@ -181,14 +185,19 @@ class Worker:
         """Whether any node of this worker timed out."""
         return bool(self.bound_task().results.timeouts(self))
 
-    def read(self, node: Any = None, sname: str = SNAME_STDOUT) -> bytes:
-        """The output of a node so far, lines joined by newlines.
+    def read(self, node: Any = None, sname: str = SNAME_STDOUT) -> Optional[bytes]:
+        """The output of a node so far, lines joined by newlines; None if there is none.
 
         Args:
             node: the node's name (or the key).
             sname: 'stdout' or 'stderr'.
+
+        Raises:
+            TaskMsgTreeError: it is not kept.
         """
-        return self.bound_task().results.buffer(sname, node, self)
+        task = self.bound_task()
+        task.check_kept(sname)
+        return task.results.message(sname, (self, node))
 
     def abort(self) -> None:
         """End the job on all its nodes. Harmless where it has ended. On the task's thread."""
@@ -212,12 +221,12 @@ class DistantWorker(Worker):
 
     nodes: NodeSet
 
-    def node_buffer(self, node: str) -> bytes:
-        """A node's standard output so far."""
+    def node_buffer(self, node: str) -> Optional[bytes]:
+        """A node's standard output so far, None if there is none."""
         return self.read(node, self.SNAME_STDOUT)
 
-    def node_error(self, node: str) -> bytes:
-        """A node's standard error so far."""
+    def node_error(self, node: str) -> Optional[bytes]:
+        """A node's standard error so far, None if there is none."""
         return self.read(node, self.SNAME_STDERR)
 
     node_error_buffer = node_error

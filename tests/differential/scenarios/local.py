@@ -361,7 +361,7 @@ def handler_that_is_no_event_handler(trace: Trace) -> None:
         def __getattr__(self, name: str) -> Any:
             if not name.startswith("ev_") or name in ("ev_timeout", "ev_error"):
                 raise AttributeError(name)
-            return lambda *arguments: trace.event(name, arguments[0])
+            return lambda *arguments: trace.note(name, arguments)
 
     # Its methods take any arguments.
     _run(trace, "echo one", handler=Plain())
