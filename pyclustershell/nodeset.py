@@ -116,10 +116,11 @@ class NodeSet(NodeSetBase):
             TypeError: nodes is neither of these.
         """
         super().__init__(autostep=autostep, fold_axis=fold_axis)
-        if resolver == RESOLVER_NOGROUP:
-            self._resolver: GroupResolver | None = None
+        if resolver is None:
+            self._resolver: GroupResolver | None = _standard.get()
         else:
-            self._resolver = resolver if isinstance(resolver, GroupResolver) else _standard.get()
+            # Any object with a resolver's methods will do.
+            self._resolver = None if isinstance(resolver, int) else resolver
         if nodes is not None:
             self.update(nodes)
 

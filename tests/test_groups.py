@@ -197,6 +197,15 @@ def test_a_source_of_the_users_own() -> None:
         grouplist(resolver=resolver)
 
 
+def test_a_resolver_of_the_users_own() -> None:
+    class Everything:
+        def group_nodes(self, group: str, namespace: str | None = None) -> list[str]:
+            return [f"{namespace}-{group}[1-2]"]
+
+    nodes = NodeSet("@a,@s:b", resolver=Everything())  # type: ignore[arg-type]
+    assert str(nodes) == "None-a[1-2],s-b[1-2]"
+
+
 def test_resolvers_know_their_sources_by_name() -> None:
     resolver = make_resolver()
     assert resolver.sources() == ["local", "other"]

@@ -337,7 +337,8 @@ def _print_gathered(task: Task, display: Display) -> None:
     groups = [nodes for _, nodes in sorted(task.iter_retcodes(), key=lambda item: item[0])]
     # What a node printed before its time ran out.
     groups.append(list(task.iter_keys_timeout()))
-    for group in groups:
+    # No keys at all would match all nodes, as in ClusterShell.
+    for group in filter(None, groups):
         found = [(NodeSet.fromlist(nodes), buffer) for buffer, nodes in task.iter_buffers(group)]
         for nodes, buffer in sorted(found, key=_common_first):
             display.gathered(nodes, bytes(buffer))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import deque
 from contextlib import suppress
 from typing import Any, Callable, Optional
 
@@ -12,6 +11,7 @@ from paramiko import ChannelException, SSHException
 from ..engine.engine import READ, Engine, Watch
 from ..exceptions import ConnectionLostError, HandshakeError, NodeError, SessionError
 from ..linebuffer import LineBuffer
+from ..writebuffer import WriteBuffer
 from .config.settings import ConnectionSettings
 from .connection import Connection
 from .paramiko_hooks import ExecChannel, read_available, write_available
@@ -56,8 +56,11 @@ _RC_FAILED = 255
 _FIRST_RETRY = 0.2
 _LONGEST_RETRY = 5.0
 
-# How many bytes one command may read before other descriptors have their turn.
+# How many bytes one command may read, or be sent, before other descriptors have their turn.
 _FAIR_SHARE = 4 << 20
+
+# How many bytes are handed to a channel at once: it sends one packet of 32 KiB or less.
+_PACKET_SIZE = 1 << 15
 
 
 class RemoteCommand:
@@ -109,8 +112,8 @@ class RemoteCommand:
         self._watch: Optional[Watch] = None
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()
-        self._stdin: deque[bytes] = deque()
-        self._eof_wanted = False
+        self._stdin = WriteBuffer()
+        self._writing = False
         self._eof_sent = False
         self._status_posted = False
         self._retries_left = settings.connect_retries
@@ -274,39 +277,61 @@ class RemoteCommand:
     # -- standard input --
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the command's standard input, as soon and as fast as it takes them."""
-        if not self._eof_wanted and not self.done:
-            self._stdin.append(data)
+        """Send bytes to the command's standard input, as soon and as fast as it takes them.
+
+        They are referred to, not copied: what many commands are sent exists once.
+        """
+        if not self.done:
+            self._stdin.put(data)
             self._write_some()
 
     def write_eof(self) -> None:
         """Close the command's standard input after what was written."""
-        self._eof_wanted = True
+        self._stdin.end()
         self._write_some()
 
     def _post_window(self) -> None:
         # On the transport's thread, only ever to wake the engine up.
-        if self._stdin:
+        if self._stdin.size:
             self._engine.post(self._write_some)
 
     def _write_some(self) -> None:
         channel = self._channel
         if channel is None or self.state in (CommandState.OPENING, CommandState.DONE):
             return
-        with suppress(OSError):  # closed by the server: nobody reads it any more
-            while self._stdin and channel.send_ready():
-                data = self._stdin[0]
-                sent = write_available(channel, data)
-                if sent == 0:
-                    break
-                if sent == len(data):
-                    self._stdin.popleft()
-                else:
-                    self._stdin[0] = data[sent:]
-                self._deliver(Written(sent))
-            if self._eof_wanted and not self._stdin and not self._eof_sent:
-                self._eof_sent = True
+        if self._writing:
+            # A handler that writes as soon as it hears that something was written: the loop
+            # below, from which it was called, goes on with it.
+            return
+        self._writing = True
+        try:
+            self._write_share(channel)
+        finally:
+            self._writing = False
+        if self._stdin.ended and not self._stdin.size and not self._eof_sent and not self.done:
+            self._eof_sent = True
+            with suppress(OSError):  # closed by the server
                 channel.shutdown_write()
+
+    def _write_share(self, channel: ExecChannel) -> None:
+        """Send what the server's window has room for, but no more than a fair share."""
+        share = _FAIR_SHARE
+        while self._stdin.size and not self.done and channel.send_ready():
+            if share <= 0:
+                # Others first. No descriptor tells of the room that is left: come back.
+                self._engine.post(self._write_some)
+                return
+            try:
+                sent = write_available(channel, bytes(self._stdin.peek()[:_PACKET_SIZE]))
+            except OSError:
+                # Closed by the server: nobody reads it any more.
+                self._stdin.clear()
+                return
+            if sent == 0:
+                return
+            self._stdin.take(sent)
+            share -= sent
+            self._deliver(Written(sent))
 
     # -- the end --
 

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,10 +13,14 @@ from typing import IO, Any, Callable, Optional, Union
 
 from ..engine.engine import READ, WRITE, Engine, Watch
 from ..linebuffer import LineBuffer
+from ..writebuffer import WriteBuffer
 from .reaper import Reaper
 from .state import Exited, Output, Record, Started, Written
 
 _READ_SIZE = 65536
+
+# How many bytes one process may be sent before other descriptors have their turn.
+_FAIR_SHARE = 1 << 20
 
 # A process that has closed its output may live on. There is no portable descriptor for its end:
 # look, at growing intervals, in seconds.
@@ -59,9 +62,9 @@ class LocalProcess:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._lines: dict[IO[bytes], tuple[str, LineBuffer]] = {}
         self._watches: dict[IO[bytes], Watch] = {}
-        self._stdin: deque[bytes] = deque()
+        self._stdin = WriteBuffer()
         self._stdin_watch: Optional[Watch] = None
-        self._eof_wanted = False
+        self._writing = False
         self._done = False
 
     def __repr__(self) -> str:
@@ -136,44 +139,63 @@ class LocalProcess:
     # -- standard input --
 
     def write(self, data: bytes) -> None:
-        """Send bytes to the process's standard input, as soon and as fast as it takes them."""
-        if not self._eof_wanted and not self._done:
-            self._stdin.append(data)
+        """Send bytes to the process's standard input, as soon and as fast as it takes them.
+
+        They are referred to, not copied: what many processes are sent exists once.
+        """
+        if not self._done:
+            self._stdin.put(data)
             self._write_some()
 
     def write_eof(self) -> None:
         """Close the process's standard input after what was written."""
-        self._eof_wanted = True
+        self._stdin.end()
         self._write_some()
 
     def _write_some(self, _events: int = 0) -> None:
-        process = self._process
-        if process is None or process.stdin is None or process.stdin.closed:
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is None or stdin.closed or self._writing:
+            # (A handler that writes as soon as it hears that something was written: the loop
+            # below, from which it was called, goes on with it.)
             return
-        stdin = process.stdin
+        self._writing = True
         try:
-            while self._stdin and not self._done:
-                sent = stdin.write(self._stdin[0])
-                if sent is None:  # full
-                    if self._stdin_watch is None:
-                        self._stdin_watch = self._engine.register(
-                            stdin.fileno(), WRITE, self._write_some
-                        )
-                    return
-                if sent == len(self._stdin[0]):
-                    self._stdin.popleft()
-                else:
-                    self._stdin[0] = self._stdin[0][sent:]
-                self._deliver(Written(sent))
-        except BrokenPipeError:
-            # Nobody reads it any more.
-            self._stdin.clear()
-            self._eof_wanted = True
+            done = self._write_share(stdin)
+        finally:
+            self._writing = False
+        if self._done:
+            return
+        if not done:
+            if self._stdin_watch is None:
+                self._stdin_watch = self._engine.register(stdin.fileno(), WRITE, self._write_some)
+            return
+        self._unwatch_stdin()
+        if self._stdin.ended:
+            stdin.close()
+
+    def _write_share(self, stdin: IO[bytes]) -> bool:
+        """Write a fair share of what waits; returns whether all of it has been written."""
+        share = _FAIR_SHARE
+        while self._stdin.size and share > 0:
+            try:
+                sent: Optional[int] = stdin.write(self._stdin.peek())
+            except BrokenPipeError:
+                # Nobody reads it any more.
+                self._stdin.clear()
+                return True
+            if sent is None:  # full
+                return False
+            self._stdin.take(sent)
+            share -= sent
+            self._deliver(Written(sent))
+            if self._done:
+                return True
+        return not self._stdin.size
+
+    def _unwatch_stdin(self) -> None:
         if self._stdin_watch is not None:
             self._engine.unregister(self._stdin_watch)
             self._stdin_watch = None
-        if self._eof_wanted and not stdin.closed:
-            stdin.close()
 
     # -- the end --
 
@@ -196,9 +218,8 @@ class LocalProcess:
             self._engine.unregister(watch)
             stream.close()
         self._watches.clear()
-        if self._stdin_watch is not None:
-            self._engine.unregister(self._stdin_watch)
-            self._stdin_watch = None
+        self._unwatch_stdin()
+        self._stdin.clear()
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()

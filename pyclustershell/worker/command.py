@@ -43,6 +43,9 @@ class CommandClient(EngineClient):
 
     def start(self, engine: Engine) -> None:
         """Begin: the client's turn has come."""
+        if self._ended:  # it was aborted before
+            engine.finished(self)
+            return
         self._engine = engine
         try:
             self._command = command = self._make_command(engine)

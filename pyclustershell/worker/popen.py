@@ -95,6 +95,9 @@ class WorkerPopen(CommandWorker):
         """The command's return code, None while it has none."""
         return self._retcode
 
+    def _debug_name(self, key: Any) -> str:
+        return "LINE"
+
     def _set_current_node(self, key: Any) -> None:
         pass  # it stays None, as ClusterShell's: a local command has no node
 

@@ -106,9 +106,9 @@ class Worker:
         if isinstance(record, Output):
             self._deliver_output(key, record.sname, record.lines)
         elif isinstance(record, Started):
-            self._begin()
             self._set_current_node(key)
-            if self._events is not None:
+            self._begin()
+            if self._events is not None and not self.aborted:
                 self._events.pickup(self, key)
         elif isinstance(record, Exited):
             results.add_retcode(source, record.rc)
@@ -135,6 +135,9 @@ class Worker:
         task = self.bound_task()
         if task.keeps(sname):
             task.results.add_lines((self, key), sname, lines)
+        if task.info("debug"):
+            for line in lines:
+                task.debug(f"{self._debug_name(key)} {line!r}")
         self._set_current_node(key)
         self.current_sname = sname
         events = self._events
@@ -147,6 +150,9 @@ class Worker:
             if self.aborted:
                 # By the handler: it has heard of the node's end, which comes after its output.
                 return
+
+    def _debug_name(self, key: Any) -> str:
+        return f"{key}:"
 
     def _set_current_node(self, key: Any) -> None:
         self.current_node = key

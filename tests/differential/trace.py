@@ -80,6 +80,8 @@ class Trace:
             return repr(bytes(value))
         if isinstance(value, type):
             return f"class {value.__name__}"
+        if hasattr(value, "command"):
+            return f"<{value.command}>"  # a worker
         return f"{type(value).__name__} object"
 
 

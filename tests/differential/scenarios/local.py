@@ -22,7 +22,7 @@ def _run(trace: Trace, command: str, **kwargs: Any) -> Any:
     """Run one command under the key 'k', and note what it brought."""
     task = task_self()
     kwargs.setdefault("handler", Recorder(trace))
-    worker = trace.label(task.shell(command, key="k", **kwargs), "w")
+    worker = task.shell(command, key="k", **kwargs)
     task.resume()
     note_task(trace, task)
     trace.note("retcode", worker.retcode())
@@ -239,13 +239,13 @@ def match_keys(trace: Trace) -> None:
         for name in ("iter_buffers", "iter_errors"):
             getter = getattr(task, name)
             trace.catch(
-                f"{name} {keys}",
+                f"{name} {keys!r}",
                 lambda: sorted((bytes(b), sorted(k)) for b, k in getter(match_keys=keys)),
             )
-    for keys in (["a", "c"], ["a"], {"a", "b", "c"}):
+    for keys in (["a", "c"], ["a"], ["a", "b", "c"]):
         trace.note_unordered(
             f"iter_retcodes {keys}",
-            [(rc, sorted(k)) for rc, k in task.iter_retcodes(match_keys=keys) if k],
+            [(rc, sorted(k)) for rc, k in task.iter_retcodes(match_keys=keys)],
         )
 
 
@@ -407,11 +407,27 @@ def task_abort_in_ev_read(trace: Trace) -> None:
     note_task(trace, task)
 
 
-def task_abort_in_each_event(trace: Trace) -> None:
-    for name in ("ev_start", "ev_pickup", "ev_hup", "ev_close"):
-        handler = Recorder(trace, **{name: lambda worker, *_: worker.task.abort()})
-        task_self().run("echo one", key="k", handler=handler)
-        trace.note(name, task_self().max_retcode())
+def _task_abort_in(trace: Trace, event: str) -> None:
+    handler = Recorder(trace, **{event: lambda worker, *_: worker.task.abort()})
+    task_self().run("echo one", key="k", handler=handler)
+    trace.note("max_retcode", task_self().max_retcode())
+    trace.note("running", bool(task_self().running()))
+
+
+def task_abort_in_ev_start(trace: Trace) -> None:
+    _task_abort_in(trace, "ev_start")
+
+
+def task_abort_in_ev_pickup(trace: Trace) -> None:
+    _task_abort_in(trace, "ev_pickup")
+
+
+def task_abort_in_ev_hup(trace: Trace) -> None:
+    _task_abort_in(trace, "ev_hup")
+
+
+def task_abort_in_ev_close(trace: Trace) -> None:
+    _task_abort_in(trace, "ev_close")
 
 
 def task_abort_before_the_run(trace: Trace) -> None:
@@ -422,19 +438,53 @@ def task_abort_before_the_run(trace: Trace) -> None:
     note_task(trace, task)
 
 
-def handler_that_raises_in_each_event(trace: Trace) -> None:
+def _raises_in(trace: Trace, event: str) -> None:
     def fail(*_: Any) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    for name in ("ev_start", "ev_pickup", "ev_read", "ev_hup", "ev_close", "ev_written"):
-        worker = task.shell("cat; echo one", key="k", handler=Recorder(trace, **{name: fail}))
-        worker.write(b"input\n")
-        worker.set_write_eof()
-        task.shell("exec sleep 60", key="other")
-        trace.catch(name, task.resume)
-        trace.note("running", bool(task.running()))
-    task.run("echo usable", key="k")
+    worker = task.shell("cat; echo one", key="k", handler=Recorder(trace, **{event: fail}))
+    worker.write(b"input\n")
+    worker.set_write_eof()
+    trace.catch("resume", task.resume)
+    trace.note("running", bool(task.running()))
+    task.run("echo usable", key="again", handler=Recorder(trace))
+    note_task(trace, task)
+
+
+def handler_raises_in_ev_start(trace: Trace) -> None:
+    _raises_in(trace, "ev_start")
+
+
+def handler_raises_in_ev_pickup(trace: Trace) -> None:
+    _raises_in(trace, "ev_pickup")
+
+
+def handler_raises_in_ev_read(trace: Trace) -> None:
+    _raises_in(trace, "ev_read")
+
+
+def handler_raises_in_ev_written(trace: Trace) -> None:
+    _raises_in(trace, "ev_written")
+
+
+def handler_raises_in_ev_hup(trace: Trace) -> None:
+    _raises_in(trace, "ev_hup")
+
+
+def handler_raises_in_ev_close(trace: Trace) -> None:
+    _raises_in(trace, "ev_close")
+
+
+def handler_raises_while_another_command_runs(trace: Trace) -> None:
+    def fail(*_: Any) -> None:
+        raise LookupError("on purpose")
+
+    task = task_self()
+    task.shell("exec sleep 60", key="other", handler=Recorder(trace))
+    task.shell("sleep 0.2; echo one", key="k", handler=Recorder(trace, ev_read=fail))
+    trace.catch("resume", task.resume)
+    trace.note("running", bool(task.running()))
     note_task(trace, task)
 
 
@@ -443,7 +493,7 @@ def system_exit_from_a_handler(trace: Trace) -> None:
         raise SystemExit(3)
 
     try:
-        task_self().run("echo one", key="k", handler=Recorder(trace, ev_read=leave))
+        task_self().run("echo one; exec sleep 60", key="k", handler=Recorder(trace, ev_read=leave))
     except SystemExit as error:
         trace.note("code", error.code)
 
@@ -489,12 +539,9 @@ def schedule_in_handlers(trace: Trace) -> None:
         count[0] += 1
         if count[0] < 4:
             command = f"echo run {count[0]}"
-            trace.label(
-                task.shell(command, key=count[0], handler=Recorder(trace, ev_close=again)),
-                f"w{count[0]}",
-            )
+            task.shell(command, key=count[0], handler=Recorder(trace, ev_close=again))
 
-    trace.label(task.shell("echo run 0", key=0, handler=Recorder(trace, ev_close=again)), "w0")
+    task.shell("echo run 0", key=0, handler=Recorder(trace, ev_close=again))
     task.resume()
     note_task(trace, task)
 
@@ -503,9 +550,9 @@ def schedule_in_ev_read(trace: Trace) -> None:
     task = task_self()
 
     def more(worker: Any, node: Any, sname: str, msg: bytes) -> None:
-        trace.label(task.shell("echo second", key="second", handler=Recorder(trace)), "second")
+        task.shell("echo second", key="second", handler=Recorder(trace))
 
-    trace.label(task.shell("echo 1; sleep 0.2", key="k", handler=Recorder(trace, ev_read=more)), "w")
+    task.shell("echo 1; sleep 0.2", key="k", handler=Recorder(trace, ev_read=more))
     task.resume()
     note_task(trace, task)
 

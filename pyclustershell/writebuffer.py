@@ -1,0 +1,71 @@
+"""Bytes on their way to one reader, who takes them at its own pace."""
+
+from __future__ import annotations
+
+from collections import deque
+
+# Chunks smaller than this are joined before they are sent: a system call costs more than a copy.
+_SMALL = 1 << 16
+
+
+class WriteBuffer:
+    """A queue of bytes, from which a writer takes as many as its reader has room for.
+
+    What is put into many buffers exists once: a buffer refers to the bytes that it was given, and
+    cuts them without copying. So a chunk lives until the slowest reader has taken it, however many
+    there are.
+
+    Attributes:
+        size: how many bytes wait, in bytes.
+        ended: whether the end has been put in: nothing follows any more.
+    """
+
+    __slots__ = ("_chunks", "ended", "size")
+
+    def __init__(self) -> None:
+        self._chunks: deque[memoryview] = deque()
+        self.size = 0
+        self.ended = False
+
+    def put(self, data: bytes) -> None:
+        """Add bytes; nothing happens after the end."""
+        if data and not self.ended:
+            self._chunks.append(memoryview(data))
+            self.size += len(data)
+
+    def end(self) -> None:
+        """No more bytes will come."""
+        self.ended = True
+
+    def peek(self) -> memoryview:
+        """The next bytes, at least one; they stay in the buffer until :meth:`take`.
+
+        Raises:
+            IndexError: none wait.
+        """
+        chunks = self._chunks
+        if len(chunks) > 1 and len(chunks[0]) < _SMALL:
+            joined = bytearray()
+            while chunks and len(joined) < _SMALL:
+                joined += chunks.popleft()
+            chunks.appendleft(memoryview(joined))
+        return chunks[0]
+
+    def take(self, size: int) -> None:
+        """Forget the first bytes: they have been sent.
+
+        Args:
+            size: how many, at most what :meth:`peek` gave.
+        """
+        self.size -= size
+        chunk = self._chunks[0]
+        if size == len(chunk):
+            self._chunks.popleft()
+        else:
+            self._chunks[0] = chunk[size:]
+
+    def clear(self) -> None:
+        """Forget everything: nobody reads it any more."""
+        self._chunks.clear()
+        self.size = 0
+        self.ended = True
