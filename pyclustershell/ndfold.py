@@ -21,6 +21,7 @@ from math import prod
 from typing import Optional
 
 from . import spans as sp
+from .exceptions import RangeSetException
 from .spans import Spans
 
 Vector = tuple[int, ...]
@@ -31,9 +32,17 @@ Rows = dict[Vector, Spans]
 #: More rows than this are not made: folding is left incomplete instead.
 MAX_ROWS = 1_000_000
 
+#: Of sets that large, overlapping boxes are cut into pieces that do not overlap. The number of
+#: pieces grows quickly with that of the boxes.
+MAX_LARGE_BOXES = 50
+
 
 def fold(boxes: Sequence[Box], vectors: Sequence[Vector]) -> list[Box]:
-    """The union of boxes, which may overlap, and of vectors, as disjoint boxes in order."""
+    """The union of boxes, which may overlap, and of vectors, as disjoint boxes in order.
+
+    Raises:
+        RangeSetException: see check_size().
+    """
     if vectors:
         if not boxes:
             return fold_rows(rows_of((), vectors))
@@ -48,7 +57,21 @@ def fold(boxes: Sequence[Box], vectors: Sequence[Vector]) -> list[Box]:
         return [tuple(first)]
     if count_rows(boxes) <= MAX_ROWS:
         return fold_rows(rows_of(boxes, ()))
+    check_size(boxes)
     return _merge(_disjoint(boxes))
+
+
+def check_size(boxes: Sequence[Box]) -> None:
+    """Refuse what could not be folded in reasonable time.
+
+    Raises:
+        RangeSetException: these are many boxes, and large ones.
+    """
+    if len(boxes) > MAX_LARGE_BOXES and count_rows(boxes) > MAX_ROWS:
+        raise RangeSetException(
+            f"too large to be folded: more than {MAX_LARGE_BOXES} ranges in several dimensions, "
+            f"and more than {MAX_ROWS} numbers in all dimensions but the last"
+        )
 
 
 def size(box: Box) -> int:

@@ -12,9 +12,11 @@ from .exceptions import (
     GroupSourceQueryFailed,
     NodeSetExternalError,
     NodeSetParseError,
+    NodeSetParseRangeError,
+    RangeSetException,
 )
 from .groups import GroupResolver
-from .ndfold import Box
+from .ndfold import Box, check_size
 from .nodesetbase import Indices, NodeSetBase
 from .nodesyntax import (
     Term,
@@ -91,7 +93,10 @@ class _Collector:
         for literals, names in self.names.items():
             nodes._add(pattern_of(literals), self._of_names(names), False)
         for literals, boxes in self.boxes.items():
-            nodes._add(pattern_of(literals), self._of_boxes(boxes), False)
+            try:
+                nodes._add(pattern_of(literals), self._of_boxes(boxes), False)
+            except RangeSetException as exc:
+                raise NodeSetParseRangeError(excerpt("*".join(literals)), str(exc)) from None
         for other in self.others:
             nodes.update(other)
         return nodes
@@ -110,6 +115,7 @@ class _Collector:
             spans = boxes[0][0] if len(boxes) == 1 else sp.union_all(spans for (spans,) in boxes)
             return RangeSet._of(spans, self.steps)
         rangeset = RangeSetND._of([], autostep=self.steps)
+        check_size(boxes)
         for box in boxes:
             rangeset._add_box(box)
         return rangeset

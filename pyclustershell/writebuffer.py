@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any, Callable
 
 # Chunks smaller than this are joined before they are sent: a system call costs more than a copy.
 _SMALL = 1 << 16
+
+#: How many bytes may wait for a reader before its buffer counts as full.
+HIGH_WATER = 1 << 20
+
+
+def _ignore(_full: bool) -> None:
+    pass
 
 
 class WriteBuffer:
@@ -15,23 +23,29 @@ class WriteBuffer:
     cuts them without copying. So a chunk lives until the slowest reader has taken it, however many
     there are.
 
+    A full buffer takes more all the same: :data:`HIGH_WATER` is for those who can wait.
+
     Attributes:
         size: how many bytes wait, in bytes.
+        full: whether that is more than HIGH_WATER.
         ended: whether the end has been put in: nothing follows any more.
+        on_full: called with True when the buffer gets full, and with False when it no longer is.
     """
 
-    __slots__ = ("_chunks", "ended", "size")
+    __slots__ = ("_chunks", "ended", "full", "on_full", "size")
 
     def __init__(self) -> None:
         self._chunks: deque[memoryview] = deque()
         self.size = 0
+        self.full = False
         self.ended = False
+        self.on_full: Callable[[bool], Any] = _ignore
 
     def put(self, data: bytes) -> None:
         """Add bytes; nothing happens after the end."""
         if data and not self.ended:
             self._chunks.append(memoryview(data))
-            self.size += len(data)
+            self._resize(len(data))
 
     def end(self) -> None:
         """No more bytes will come."""
@@ -47,7 +61,11 @@ class WriteBuffer:
         if len(chunks) > 1 and len(chunks[0]) < _SMALL:
             joined = bytearray()
             while chunks and len(joined) < _SMALL:
-                joined += chunks.popleft()
+                room = _SMALL - len(joined)
+                chunk = chunks.popleft()
+                joined += chunk[:room]
+                if room < len(chunk):
+                    chunks.appendleft(chunk[room:])
             chunks.appendleft(memoryview(joined))
         return chunks[0]
 
@@ -57,15 +75,22 @@ class WriteBuffer:
         Args:
             size: how many, at most what :meth:`peek` gave.
         """
-        self.size -= size
         chunk = self._chunks[0]
         if size == len(chunk):
             self._chunks.popleft()
         else:
             self._chunks[0] = chunk[size:]
+        self._resize(-size)
 
     def clear(self) -> None:
         """Forget everything: nobody reads it any more."""
         self._chunks.clear()
-        self.size = 0
         self.ended = True
+        self._resize(-self.size)
+
+    def _resize(self, change: int) -> None:
+        self.size += change
+        full = self.size > HIGH_WATER
+        if full is not self.full:
+            self.full = full
+            self.on_full(full)

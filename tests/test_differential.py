@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.differential.differences import DIFFERENCES
+from tests.differential.differences import DIFFERENCES, PENDING, Difference
 from tests.servers.sshd import Sshd
 
 SCENARIOS = Path(__file__).parent / "differential" / "scenarios"
@@ -34,6 +34,11 @@ def names() -> list[str]:
     return found
 
 
+def with_marks(name: str) -> Any:
+    reason = PENDING.get(name) or PENDING.get(name.partition(".")[0])
+    return pytest.param(name, marks=pytest.mark.xfail(reason=reason) if reason else ())
+
+
 NAMES = names()
 
 
@@ -44,8 +49,10 @@ def traces(sshd: Sshd, request: pytest.FixtureRequest) -> tuple[dict[str, Result
         pytest.skip("ClusterShell needs fork() and poll()")
     if importlib.util.find_spec("ClusterShell") is None:
         pytest.skip("ClusterShell is not installed: pip install ClusterShell")
-    selected = {getattr(item, "callspec", None) for item in request.session.items} - {None}
-    wanted = [n for n in NAMES if any(n == spec.params.get("name") for spec in selected)]
+    # One run serves all tests; but whoever asks for one scenario does not wait for the others.
+    specs = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
+    selected = {spec.params.get("name") for spec in specs}
+    wanted = [name for name in NAMES if name in selected]
     environment = {
         **os.environ,
         "CLUSTERSHELL_CFGDIR": os.devnull,
@@ -103,8 +110,8 @@ def check_order(events: list[Any]) -> None:
             workers.setdefault(source, []).append(name)
     for source, called in workers.items():
         for name, place in (("ev_start", 0), ("ev_close", -1)):
-            if name in called:
-                assert called.count(name) == 1, (source, called)
+            # More than one: several workers that run the same command.
+            if called.count(name) == 1:
                 assert called[place] == name, (source, called)
 
 
@@ -117,16 +124,19 @@ def comparable(result: Result) -> Any:
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [with_marks(name) for name in NAMES])
 def test_the_same_script_leaves_the_same_trace(
     name: str, traces: tuple[dict[str, Result], ...]
 ) -> None:
     theirs, ours = (run[name] for run in traces)
-    for result in (theirs, ours):
-        assert "error" not in result, result["error"]
+    difference = DIFFERENCES.get(name, Difference("none"))
+    assert "error" not in ours, ours["error"]
+    assert ("error" in theirs) == difference.theirs_fails, theirs["error"]
     check_order(ours["events"])
-    difference = DIFFERENCES.get(name)
-    if difference is None:
-        assert comparable(ours) == comparable(theirs)
-    else:
-        assert comparable(ours) == difference.applied_to(comparable(theirs))
+    assert comparable(ours) == difference.applied_to(comparable(theirs))
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_a_difference_is_one(name: str, traces: tuple[dict[str, Result], ...]) -> None:
+    theirs = traces[0][name]
+    assert "error" in theirs or DIFFERENCES[name].applied_to(comparable(theirs)) != comparable(theirs)

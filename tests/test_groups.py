@@ -409,6 +409,12 @@ def test_an_upcall_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) 
 
 
 @posix_only
+def test_an_upcall_that_closes_its_output_and_goes_on_is_ended() -> None:
+    with pytest.raises(TimeoutError, match="no end"):
+        run_upcall("exec >&-; sleep 60", None, 0.3)
+
+
+@posix_only
 def test_an_upcall_that_says_too_much_is_ended() -> None:
     with pytest.raises(OSError, match=str(MAX_OUTPUT)):
         run_upcall("yes", None, 50)

@@ -122,6 +122,7 @@ def test_errors_say_where_and_what_was_expected(
         "a[" + "," * 10_000_000 + "]",
         ",".join(f"a{n}[0-7999998/2]" for n in range(100_000)),
         "a[0-999999999]5",
+        ",".join(f"x[{n}-{n + 900000}]y[{n}-{n + 900000}]" for n in range(100_000)),
         "a[1-999999999/3]b[1-999999999/3]",
     ],
     ids=lambda pattern: pattern[:12],

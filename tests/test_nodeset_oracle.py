@@ -239,7 +239,7 @@ def test_folding_names_of_three_dimensions(names: list[tuple[int, int, int]]) ->
     assert nodeset.expand(pattern) == their_nodeset.expand(pattern)
 
 
-@settings(compared, max_examples=1000)
+@settings(compared, max_examples=500)
 @given(patterns(terms, broken))
 def test_patterns_with_errors(pattern: str) -> None:
     ours = outcome(lambda: nodeset.NodeSet(pattern))

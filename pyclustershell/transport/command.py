@@ -81,6 +81,9 @@ class RemoteCommand:
             reused: from now on, time is the node's.
         merge_stderr: whether stderr comes in stdout, in the order in which both were sent.
         kill_grace: seconds between TERM and KILL when the command is aborted; None: do not kill.
+
+    Attributes:
+        stdin: what was written to it and has not been sent.
     """
 
     def __init__(
@@ -112,7 +115,7 @@ class RemoteCommand:
         self._watch: Optional[Watch] = None
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()
-        self._stdin = WriteBuffer()
+        self.stdin = WriteBuffer()
         self._writing = False
         self._eof_sent = False
         self._status_posted = False
@@ -282,17 +285,17 @@ class RemoteCommand:
         They are referred to, not copied: what many commands are sent exists once.
         """
         if not self.done:
-            self._stdin.put(data)
+            self.stdin.put(data)
             self._write_some()
 
     def write_eof(self) -> None:
         """Close the command's standard input after what was written."""
-        self._stdin.end()
+        self.stdin.end()
         self._write_some()
 
     def _post_window(self) -> None:
         # On the transport's thread, only ever to wake the engine up.
-        if self._stdin.size:
+        if self.stdin.size:
             self._engine.post(self._write_some)
 
     def _write_some(self) -> None:
@@ -308,7 +311,7 @@ class RemoteCommand:
             self._write_share(channel)
         finally:
             self._writing = False
-        if self._stdin.ended and not self._stdin.size and not self._eof_sent and not self.done:
+        if self.stdin.ended and not self.stdin.size and not self._eof_sent and not self.done:
             self._eof_sent = True
             with suppress(OSError):  # closed by the server
                 channel.shutdown_write()
@@ -316,20 +319,20 @@ class RemoteCommand:
     def _write_share(self, channel: ExecChannel) -> None:
         """Send what the server's window has room for, but no more than a fair share."""
         share = _FAIR_SHARE
-        while self._stdin.size and not self.done and channel.send_ready():
+        while self.stdin.size and not self.done and channel.send_ready():
             if share <= 0:
                 # Others first. No descriptor tells of the room that is left: come back.
                 self._engine.post(self._write_some)
                 return
             try:
-                sent = write_available(channel, bytes(self._stdin.peek()[:_PACKET_SIZE]))
+                sent = write_available(channel, bytes(self.stdin.peek()[:_PACKET_SIZE]))
             except OSError:
                 # Closed by the server: nobody reads it any more.
-                self._stdin.clear()
+                self.stdin.clear()
                 return
             if sent == 0:
                 return
-            self._stdin.take(sent)
+            self.stdin.take(sent)
             share -= sent
             self._deliver(Written(sent))
 
@@ -410,6 +413,7 @@ class RemoteCommand:
                 self._finish()
                 return
         self._move(CommandEvent.CLOSED)
+        self.stdin.clear()
         if channel is not None:
             channel.close()
         self._fail(error)
@@ -432,6 +436,7 @@ class RemoteCommand:
     def _give_back(self) -> None:
         """Close the channel, and give the connection to the next one."""
         self._stop_reading()
+        self.stdin.clear()
         channel, connection = self._channel, self._connection
         self._connection = None
         if channel is not None:
@@ -448,7 +453,7 @@ class RemoteCommand:
         if self._move(CommandEvent.ABORTED) is CommandState.DONE:
             return
         self._stop_reading()
-        self._stdin.clear()
+        self.stdin.clear()
         channel, connection = self._channel, self._connection
         self._connection = None
         if connection is None:

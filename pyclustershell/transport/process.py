@@ -40,6 +40,9 @@ class LocalProcess:
         merge_stderr: whether stderr comes in stdout, in the order in which both were written.
         env: environment variables to add.
         kill_grace: seconds between TERM and KILL when it is aborted; None: do not kill.
+
+    Attributes:
+        stdin: what was written to it and has not been sent.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class LocalProcess:
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._lines: dict[IO[bytes], tuple[str, LineBuffer]] = {}
         self._watches: dict[IO[bytes], Watch] = {}
-        self._stdin = WriteBuffer()
+        self.stdin = WriteBuffer()
         self._stdin_watch: Optional[Watch] = None
         self._writing = False
         self._done = False
@@ -144,12 +147,12 @@ class LocalProcess:
         They are referred to, not copied: what many processes are sent exists once.
         """
         if not self._done:
-            self._stdin.put(data)
+            self.stdin.put(data)
             self._write_some()
 
     def write_eof(self) -> None:
         """Close the process's standard input after what was written."""
-        self._stdin.end()
+        self.stdin.end()
         self._write_some()
 
     def _write_some(self, _events: int = 0) -> None:
@@ -170,27 +173,27 @@ class LocalProcess:
                 self._stdin_watch = self._engine.register(stdin.fileno(), WRITE, self._write_some)
             return
         self._unwatch_stdin()
-        if self._stdin.ended:
+        if self.stdin.ended:
             stdin.close()
 
     def _write_share(self, stdin: IO[bytes]) -> bool:
         """Write a fair share of what waits; returns whether all of it has been written."""
         share = _FAIR_SHARE
-        while self._stdin.size and share > 0:
+        while self.stdin.size and share > 0:
             try:
-                sent: Optional[int] = stdin.write(self._stdin.peek())
+                sent: Optional[int] = stdin.write(self.stdin.peek())
             except BrokenPipeError:
                 # Nobody reads it any more.
-                self._stdin.clear()
+                self.stdin.clear()
                 return True
             if sent is None:  # full
                 return False
-            self._stdin.take(sent)
+            self.stdin.take(sent)
             share -= sent
             self._deliver(Written(sent))
             if self._done:
                 return True
-        return not self._stdin.size
+        return not self.stdin.size
 
     def _unwatch_stdin(self) -> None:
         if self._stdin_watch is not None:
@@ -219,7 +222,7 @@ class LocalProcess:
             stream.close()
         self._watches.clear()
         self._unwatch_stdin()
-        self._stdin.clear()
+        self.stdin.clear()
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import threading
+import time
 
 #: A command that says more than this many bytes is ended.
 MAX_OUTPUT = 64 * 1024 * 1024
@@ -39,27 +41,35 @@ def run_upcall(command: str, directory: str | None, timeout: float) -> tuple[int
         stdout=subprocess.PIPE,
         start_new_session=os.name == "posix",
     )
+    deadline = time.monotonic() + timeout
     chunks: list[bytes] = []
     # Pipes cannot be polled on Windows: a thread reads, this one watches the clock.
     reader = threading.Thread(target=_read, args=(process, chunks), daemon=True)
     reader.start()
     reader.join(timeout)
-    if reader.is_alive():
+    try:
+        if reader.is_alive():
+            raise TimeoutError(f"no answer within {timeout:g} s")
+        if sum(map(len, chunks)) > MAX_OUTPUT:
+            raise OSError(f"more than {MAX_OUTPUT} bytes of output")
+        # The command may have closed its output and go on.
+        code = process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
         _kill(process)
-        raise TimeoutError(f"no answer within {timeout:g} s")
-    if sum(map(len, chunks)) > MAX_OUTPUT:
+        raise TimeoutError(f"no end within {timeout:g} s") from None
+    except OSError:
         _kill(process)
-        raise OSError(f"more than {MAX_OUTPUT} bytes of output")
-    return process.wait(), b"".join(chunks).decode("utf-8", "surrogateescape")
+        raise
+    return code, b"".join(chunks).decode("utf-8", "surrogateescape")
 
 
 def _read(process: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
     """Read the output up to its end, or up to MAX_OUTPUT."""
-    assert_open = process.stdout
-    if assert_open is None:
+    stream = process.stdout
+    if stream is None:
         return
     size = 0
-    with assert_open as stream:
+    with stream:
         while size <= MAX_OUTPUT:
             chunk = os.read(stream.fileno(), _CHUNK)
             if not chunk:
@@ -69,9 +79,11 @@ def _read(process: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a command and wait for it."""
+    """End a command, with all that it started where there are process groups, and wait for it."""
     if os.name == "posix":
-        os.killpg(process.pid, signal.SIGKILL)
+        # The group may be gone, or hold nothing but zombies, which some systems refuse to signal.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     else:
         process.kill()
     process.wait()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from ..engine.client import EngineClient
 from ..engine.engine import Engine
 from ..exceptions import NodeError
 from ..transport.state import Aborted, Exited, Failed, Record, Started, TimedOut
+from ..writebuffer import HIGH_WATER
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ class CommandClient(EngineClient):
         autoclose: whether the run may end although the command has not.
     """
 
-    def __init__(self, worker: Worker, key: Any, timeout: Optional[float], autoclose: bool) -> None:
+    def __init__(
+        self, worker: CommandWorker, key: Any, timeout: Optional[float], autoclose: bool
+    ) -> None:
         self.timeout = timeout
         self.autoclose = autoclose
         self._worker = worker
@@ -49,6 +53,7 @@ class CommandClient(EngineClient):
         self._engine = engine
         try:
             self._command = command = self._make_command(engine)
+            command.stdin.on_full = self._worker.count_full
             for data in self._early_input:
                 if data is None:
                     command.write_eof()
@@ -107,17 +112,17 @@ class CommandClient(EngineClient):
 
     def write(self, data: bytes) -> None:
         """Send bytes to the command's standard input."""
-        if self._command is None:
-            self._early_input.append(data)
-        else:
+        if self._command is not None:
             self._command.write(data)
+        elif not self._ended:
+            self._early_input.append(data)
 
     def write_eof(self) -> None:
         """Close the command's standard input after what was written."""
-        if self._command is None:
-            self._early_input.append(None)
-        else:
+        if self._command is not None:
             self._command.write_eof()
+        elif not self._ended:
+            self._early_input.append(None)
 
 
 class CommandWorker(Worker):
@@ -139,22 +144,49 @@ class CommandWorker(Worker):
         self._timeout = None if timeout is None or timeout < 0 else float(timeout)
         self._autoclose = autoclose
         self._clients: list[CommandClient] = []
-        self._early_input: list[Optional[bytes]] = []
+        # Input from before the worker was scheduled: None in it stands for its end. None instead of
+        # it: the worker has clients.
+        self._early_input: Optional[list[Optional[bytes]]] = []
+        self._early_size = 0
+        # How many commands have more input waiting than they should (see WriteBuffer).
+        self._full = 0
+        # Bytes that other threads wrote and the task's thread has not taken yet.
+        self._arriving = 0
+        self._input_over = False
+        # Guards what other threads change: the early input and the number of arriving bytes.
+        self._room = threading.Condition()
 
     def _make_clients(self, task: Task) -> list[EngineClient]:
         self._clients = self._make_command_clients(task)
-        for data in self._early_input:
+        with self._room:
+            early, self._early_input = self._early_input, None
+            self._early_size = 0
+        for data in early or ():
             self._give(data)
-        self._early_input.clear()
         return list(self._clients)
 
     def _make_command_clients(self, task: Task) -> list[CommandClient]:
         raise NotImplementedError
 
+    @property
+    def input_full(self) -> bool:
+        """Whether who writes should wait: 1 MiB and more wait for the slowest command.
+
+        A handler that sends a lot writes while this is False, and goes on in ``ev_written``. A
+        command that waits for its turn (see the fanout) does not count: the others must end first.
+        """
+        return self._full > 0 or self._early_size > HIGH_WATER
+
     def write(self, buf: bytes, sname: Optional[str] = None) -> None:
         """Send bytes to the standard input of every command.
 
-        Before the start they are kept; then each command gets them as fast as it takes them.
+        Before the start they are kept; then each command gets them as fast as it takes them, which
+        ``ev_written`` tells. They are kept once, however many commands there are, until the
+        slowest has taken them.
+
+        On the task's thread this never waits: see :attr:`input_full`. Any other thread may write
+        once the worker has been scheduled; there this waits while the slowest command has 1 MiB
+        and more to take, until the commands have ended.
 
         Args:
             buf: the bytes.
@@ -164,7 +196,57 @@ class CommandWorker(Worker):
             ValueError: there is no such stream.
         """
         self._check_input(sname)
-        self._give(bytes(buf))
+        self._write(bytes(buf))
+
+    def _write(self, data: Optional[bytes]) -> None:
+        """Take input (None for its end) from any thread."""
+        size = 0 if data is None else len(data)
+        with self._room:
+            if self._early_input is not None:
+                self._early_input.append(data)
+                self._early_size += size
+                return
+        task = self.bound_task()
+        if threading.current_thread() is task.thread:
+            self._give(data)
+            return
+        with self._room:
+            self._room.wait_for(self._may_write)
+            self._arriving += size
+        if not self._input_over:
+            task._engine.post(self._arrive, data, size)
+
+    def _may_write(self) -> bool:
+        return self._input_over or not (self.input_full or self._arriving > HIGH_WATER)
+
+    def _arrive(self, data: Optional[bytes], size: int) -> None:
+        self._give(data)
+        with self._room:
+            self._arriving -= size
+        self._wake_writers()
+
+    def _give(self, data: Optional[bytes]) -> None:
+        for client in self._clients:
+            if data is None:
+                client.write_eof()
+            else:
+                client.write(data)
+
+    def count_full(self, full: bool) -> None:
+        """A command has more input waiting than it should, or it no longer has."""
+        self._full += 1 if full else -1
+        self._wake_writers()
+
+    def _client_closed(self) -> None:
+        if self._open_clients == 1:
+            self._input_over = True
+            self._wake_writers()
+        super()._client_closed()
+
+    def _wake_writers(self) -> None:
+        if self._may_write():
+            with self._room:
+                self._room.notify_all()
 
     def set_write_eof(self, sname: Optional[str] = None) -> None:
         """Close the standard input of every command after what was written.
@@ -173,21 +255,11 @@ class CommandWorker(Worker):
             ValueError: there is no such stream.
         """
         self._check_input(sname)
-        self._give(None)
+        self._write(None)
 
     def _check_input(self, sname: Optional[str]) -> None:
         if sname not in (None, self.SNAME_STDIN):
             raise ValueError(f"there is no stream {sname!r} to write to: it is called 'stdin'")
-
-    def _give(self, data: Optional[bytes]) -> None:
-        if self.task is None:
-            self._early_input.append(data)
-            return
-        for client in self._clients:
-            if data is None:
-                client.write_eof()
-            else:
-                client.write(data)
 
     def abort(self) -> None:
         """End every command: TERM, then KILL after ``ssh_kill_grace`` seconds."""

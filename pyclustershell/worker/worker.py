@@ -271,20 +271,29 @@ class DistantWorker(Worker):
     def _iter_messages(
         self, sname: str, match_keys: Optional[Collection[str]]
     ) -> Iterator[tuple[MsgTreeElem, NodeSet]]:
-        for message, nodes in self.bound_task().results.iter_messages(sname, self, match_keys):
+        task = self.bound_task()
+        task.check_kept(sname)
+        for message, nodes in task.results.iter_messages(sname, self, match_keys):
             yield message, NodeSet.fromlist(nodes)
 
     def iter_node_buffers(
         self, match_keys: Optional[Collection[str]] = None
     ) -> Iterator[tuple[str, MsgTreeElem]]:
         """Each node with its standard output."""
-        return self.bound_task().results.iter_items(self.SNAME_STDOUT, self, match_keys)
+        return self._iter_items(self.SNAME_STDOUT, match_keys)
 
     def iter_node_errors(
         self, match_keys: Optional[Collection[str]] = None
     ) -> Iterator[tuple[str, MsgTreeElem]]:
         """Each node with its standard error."""
-        return self.bound_task().results.iter_items(self.SNAME_STDERR, self, match_keys)
+        return self._iter_items(self.SNAME_STDERR, match_keys)
+
+    def _iter_items(
+        self, sname: str, match_keys: Optional[Collection[str]]
+    ) -> Iterator[tuple[str, MsgTreeElem]]:
+        task = self.bound_task()
+        task.check_kept(sname)
+        return task.results.iter_items(sname, self, match_keys)
 
     def iter_retcodes(
         self, match_keys: Optional[Collection[str]] = None

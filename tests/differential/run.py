@@ -11,7 +11,6 @@ import faulthandler
 import importlib
 import json
 import os
-import pkgutil
 import select
 import signal
 import sys
@@ -19,7 +18,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from typing import Any
+from typing import Any, Callable
 
 THEIRS = "clustershell"
 OURS = "pyclustershell"
@@ -37,22 +36,24 @@ def main() -> None:
         from pyclustershell.compat import install_as_clustershell
 
         install_as_clustershell()
-    scenarios = load()
-    print(json.dumps(run_all({name: scenarios[name] for name in names}, ssh_config)))
+    print(json.dumps(run_all({name: find(name) for name in names}, ssh_config)))
 
 
-def load() -> dict[str, Any]:
-    """All scenarios, and with them all that they import."""
-    from tests.differential import scenarios
+def find(name: str) -> Callable[[Any], Any]:
+    """A scenario by its name, module.function; imports what it needs.
 
-    found: dict[str, Any] = {}
-    for info in pkgutil.iter_modules(scenarios.__path__):
-        module = importlib.import_module(f"{scenarios.__name__}.{info.name}")
-        for name, function in vars(module).items():
-            if callable(function) and getattr(function, "__module__", "") == module.__name__:
-                if not name.startswith("_") and not isinstance(function, type):
-                    found[f"{info.name}.{name}"] = function
-    return found
+    Where that fails, the scenario is one that fails so.
+    """
+    module, _, function = name.partition(".")
+    try:
+        found = getattr(importlib.import_module(f"tests.differential.scenarios.{module}"), function)
+    except ImportError as error:
+        failure = error
+
+        def found(trace: Any) -> None:
+            raise failure
+
+    return found  # type: ignore[no-any-return]
 
 
 class Process:

@@ -178,7 +178,7 @@ def without_a_key(trace: Trace) -> None:
 def keys_of_all_kinds(trace: Trace) -> None:
     task = task_self()
     for key in (0, "", "text", ("a", 1), frozenset({1})):
-        task.shell(f"echo of a {type(key).__name__}; exit 1", key=key, handler=Recorder(trace))
+        task.shell(f"echo {type(key).__name__} {bool(key)}; exit 1", key=key, handler=Recorder(trace))
     task.resume()
     note_task(trace, task)
     for key in (0, "", "text", ("a", 1), frozenset({1})):
@@ -438,14 +438,14 @@ def task_abort_before_the_run(trace: Trace) -> None:
     note_task(trace, task)
 
 
-def _raises_in(trace: Trace, event: str) -> None:
+def _raises_in(trace: Trace, event: str, end: str = "exec sleep 60") -> None:
     def fail(*_: Any) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    worker = task.shell("cat; echo one", key="k", handler=Recorder(trace, **{event: fail}))
+    command = f"read line; echo $line; {end}"
+    worker = task.shell(command, key="k", handler=Recorder(trace, **{event: fail}))
     worker.write(b"input\n")
-    worker.set_write_eof()
     trace.catch("resume", task.resume)
     trace.note("running", bool(task.running()))
     task.run("echo usable", key="again", handler=Recorder(trace))
@@ -469,11 +469,11 @@ def handler_raises_in_ev_written(trace: Trace) -> None:
 
 
 def handler_raises_in_ev_hup(trace: Trace) -> None:
-    _raises_in(trace, "ev_hup")
+    _raises_in(trace, "ev_hup", "exit 3")
 
 
 def handler_raises_in_ev_close(trace: Trace) -> None:
-    _raises_in(trace, "ev_close")
+    _raises_in(trace, "ev_close", "exit 3")
 
 
 def handler_raises_while_another_command_runs(trace: Trace) -> None:
@@ -482,7 +482,8 @@ def handler_raises_while_another_command_runs(trace: Trace) -> None:
 
     task = task_self()
     task.shell("exec sleep 60", key="other", handler=Recorder(trace))
-    task.shell("sleep 0.2; echo one", key="k", handler=Recorder(trace, ev_read=fail))
+    handler = Recorder(trace, ev_read=fail)
+    task.shell("sleep 0.2; echo one; exec sleep 60", key="k", handler=handler)
     trace.catch("resume", task.resume)
     trace.note("running", bool(task.running()))
     note_task(trace, task)

@@ -141,21 +141,16 @@ def kill_from_another_thread(trace: Trace) -> None:
 
 def suspend_and_resume(trace: Trace) -> None:
     task = Task()
-    begun = threading.Event()
-    lines: list[bytes] = []
-    task.shell(
-        "echo 1; read line; echo 2",
-        key="k",
-        handler=Recorder(
-            trace, ev_read=lambda w, n, s, msg: (lines.append(msg), begun.set(), None)[-1]
-        ),
-    )
+    begun, closed = threading.Event(), threading.Event()
+    task.shell("echo 1; exec sleep 60", key="k", handler=_setting(begun, trace))
     task.resume()
     begun.wait(10)
     trace.note("suspended", task.suspend())
-    trace.note("lines", list(lines))
-    task.shell("echo while suspended", key="second", handler=Recorder(trace))
+    handler = Recorder(trace, ev_close=lambda *_: closed.set())
+    task.shell("echo while suspended", key="second", handler=handler)
+    trace.note("closed", closed.wait(0.2))
     task.resume()
+    trace.note("closed", closed.wait(10))
     task.abort()
     task_cleanup()
 
@@ -194,7 +189,7 @@ def excepthook(trace: Trace) -> None:
 
     task.excepthook = hook
     trace.note("set", task.excepthook is hook)
-    task.shell("echo one", key="k", handler=Recorder(trace, ev_read=fail))
+    task.shell("echo one; exec sleep 60", key="k", handler=Recorder(trace, ev_read=fail))
     task.resume()
     done.wait(10)
     trace.note("told", told)

@@ -165,8 +165,7 @@ def handler_raises_in_ev_timer(trace: Trace) -> None:
     late = _timer(trace, "late", 60.0)
     trace.catch("resume", task_self().resume)
     trace.note("valid", late.is_valid())
-    task_self().run("echo usable", key="k")
-    note_task(trace, task_self())
+    # ClusterShell would never end another run.
 
 
 def task_timeout_clears_timers(trace: Trace) -> None:
