@@ -19,7 +19,7 @@ from .exceptions import (
     GroupSourceNoUpcall,
     GroupSourceQueryFailed,
 )
-from .groupsources import (
+from .nodesets.groupsources import (
     Answer,
     FileGroupSource,
     GroupSource,
@@ -208,7 +208,7 @@ class GroupResolverConfig(GroupResolver):
 
     def _late_init(self) -> None:
         # Only who has groups needs the parser and the reader, and pays for their import.
-        from .groupsconf import GroupsConfig
+        from .nodesets.groupsconf import GroupsConfig
 
         super()._late_init()
         loaded = GroupsConfig(self.filenames)

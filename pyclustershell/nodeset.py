@@ -17,8 +17,8 @@ from .exceptions import (
     NodeSetParseRangeError,
 )
 from .groups import GroupResolver, GroupResolverConfig
-from .nodeparser import ParsingEngine
-from .nodesetbase import NodeSetBase
+from .nodesets.nodeparser import ParsingEngine
+from .nodesets.nodesetbase import NodeSetBase
 from .rangeset import AUTOSTEP_DISABLED, RangeSet, RangeSetND, RangeSetParseError
 
 __all__ = [

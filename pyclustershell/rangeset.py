@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .exceptions import RangeSetException, RangeSetPaddingError, RangeSetParseError
-from .rangeset1d import AUTOSTEP_DISABLED, RangeSet
-from .rangesetnd import RangeSetND
+from .nodesets.rangeset1d import AUTOSTEP_DISABLED, RangeSet
+from .nodesets.rangesetnd import RangeSetND
 
 __all__ = [
     "AUTOSTEP_DISABLED",

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import functools
 import importlib.util
 import itertools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 

@@ -11,7 +11,6 @@ from threading import Event
 
 import pytest
 
-from pyclustershell import groupsources
 from pyclustershell.exceptions import (
     GroupResolverConfigError,
     GroupResolverIllegalCharError,
@@ -39,6 +38,7 @@ from pyclustershell.nodeset import (
     set_std_group_resolver_config,
     std_group_resolver,
 )
+from pyclustershell.nodesets import groupsources
 from pyclustershell.transport.upcall import MAX_OUTPUT, run_upcall
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="upcalls are written for a POSIX shell")

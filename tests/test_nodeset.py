@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyclustershell import ndfold, nodeset, nodesetbase, rangeset1d, rangesetnd, spans
+from pyclustershell import nodeset
 from pyclustershell.defaults import DEFAULTS, config_paths
 from pyclustershell.exceptions import NodeSetError, NodeSetParseError, NodeSetParseRangeError
 from pyclustershell.nodeset import (
@@ -23,6 +23,7 @@ from pyclustershell.nodeset import (
     expand,
     fold,
 )
+from pyclustershell.nodesets import ndfold, nodesetbase, rangeset1d, rangesetnd, spans
 from pyclustershell.rangeset import RangeSet, RangeSetND
 
 ROOT = Path(__file__).parent.parent

@@ -196,7 +196,7 @@ def handler_raises_in_ev_read(trace: Trace) -> None:
 def next_command_in_ev_hup(trace: Trace) -> None:
     def on_hup(worker: Any, node: str, rc: int) -> None:
         if rc == 1:
-            worker.task.shell("echo second; exit 2", nodes=node, handler=handler)
+            worker.task.shell(f"echo second on {node}; exit 2", nodes=node, handler=handler)
 
     handler = Recorder(trace, ev_hup=on_hup)
     task = task_self()

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ..exceptions import NodeSetParseError, NodeSetParseRangeError
 from . import spans as sp
-from .exceptions import NodeSetParseError, NodeSetParseRangeError
 from .rangesyntax import Budget, RangeSyntaxError, parse_ranges
 from .spans import Spans
 

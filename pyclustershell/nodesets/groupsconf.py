@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator
 from string import Template
 
-from .exceptions import GroupResolverConfigError
+from ..exceptions import GroupResolverConfigError
 from .groupsources import GroupSource, UpcallGroupSource, YAMLGroupLoader
 
 _MAIN = "Main"

@@ -15,7 +15,7 @@ from pkgutil import resolve_name
 from string import Template
 from typing import Any, Callable, Optional, Union
 
-from .exceptions import GroupResolverConfigError, GroupSourceNoUpcall, GroupSourceQueryFailed
+from ..exceptions import GroupResolverConfigError, GroupSourceNoUpcall, GroupSourceQueryFailed
 
 #: How long what a command or a file said is believed, in seconds.
 DEFAULT_CACHE_TIME = 3600.0

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from re import compile as compile_pattern
 
-from . import spans as sp
-from .exceptions import (
+from ..exceptions import (
     GroupSourceNoUpcall,
     GroupSourceQueryFailed,
     NodeSetExternalError,
@@ -15,7 +14,8 @@ from .exceptions import (
     NodeSetParseRangeError,
     RangeSetException,
 )
-from .groups import GroupResolver
+from ..groups import GroupResolver
+from . import spans as sp
 from .ndfold import Box, check_size
 from .nodesetbase import Indices, NodeSetBase
 from .nodesyntax import (

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Union, overload
 
+from ..exceptions import RangeSetParseError
 from . import spans as sp
-from .exceptions import RangeSetParseError
 from .rangesyntax import Budget, RangeSyntaxError, number_range, parse_ranges
 from .spans import Spans
 

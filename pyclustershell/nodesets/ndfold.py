@@ -20,8 +20,8 @@ from itertools import product
 from math import prod
 from typing import Optional
 
+from ..exceptions import RangeSetException
 from . import spans as sp
-from .exceptions import RangeSetException
 from .spans import Spans
 
 Vector = tuple[int, ...]

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, product
 from typing import Any, TypeVar, Union, cast, overload
 
+from ..defaults import DEFAULTS
+from ..exceptions import NodeSetError, NodeSetParseError
 from . import spans as sp
-from .defaults import DEFAULTS
-from .exceptions import NodeSetError, NodeSetParseError
 from .ndfold import Box
 from .nodesyntax import literals_of
 from .rangeset1d import AUTOSTEP_DISABLED, RangeSet, split_points
