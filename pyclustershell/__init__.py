@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .compat import install_as_clustershell
     from .event import EventHandler
     from .exceptions import AlreadyRunningError, TaskError, TaskMsgTreeError, TimeoutError
     from .msgtree import MsgTree
@@ -19,26 +20,35 @@ if TYPE_CHECKING:
     from .rangeset import RangeSet, RangeSetND
     from .task import Task, task_cleanup, task_self, task_terminate, task_wait
     from .transport.config.options import SSHOptions
+    from .worker.exec import ExecWorker
+    from .worker.pdsh import WorkerPdsh
     from .worker.popen import WorkerPopen
+    from .worker.rsh import WorkerRsh
     from .worker.ssh import WorkerSsh
+    from .worker.stream import StreamWorker
 
 _HOMES = {
     "AlreadyRunningError": "exceptions",
     "EventHandler": "event",
+    "ExecWorker": "worker.exec",
     "MsgTree": "msgtree",
     "NodeSet": "nodeset",
     "RangeSet": "rangeset",
     "RangeSetND": "rangeset",
     "SSHOptions": "transport.config.options",
+    "StreamWorker": "worker.stream",
     "Task": "task",
     "TaskError": "exceptions",
     "TaskMsgTreeError": "exceptions",
     "TimeoutError": "exceptions",
+    "WorkerPdsh": "worker.pdsh",
     "WorkerPopen": "worker.popen",
+    "WorkerRsh": "worker.rsh",
     "WorkerSsh": "worker.ssh",
     "expand": "nodeset",
     "fold": "nodeset",
     "grouplist": "nodeset",
+    "install_as_clustershell": "compat",
     "task_cleanup": "task",
     "task_self": "task",
     "task_terminate": "task",
@@ -48,21 +58,26 @@ _HOMES = {
 __all__ = [
     "AlreadyRunningError",
     "EventHandler",
+    "ExecWorker",
     "MsgTree",
     "NodeSet",
     "RangeSet",
     "RangeSetND",
     "SSHOptions",
+    "StreamWorker",
     "Task",
     "TaskError",
     "TaskMsgTreeError",
     "TimeoutError",
+    "WorkerPdsh",
     "WorkerPopen",
+    "WorkerRsh",
     "WorkerSsh",
     "__version__",
     "expand",
     "fold",
     "grouplist",
+    "install_as_clustershell",
     "task_cleanup",
     "task_self",
     "task_terminate",

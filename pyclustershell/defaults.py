@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from typing import Any, Callable, Optional
 
 
@@ -45,6 +46,19 @@ class Defaults:
 DEFAULTS = Defaults()
 
 
+@cache
+def file_defaults() -> dict[str, dict[str, Any]]:
+    """What defaults.conf says, by section; read once, when it is first needed.
+
+    Raises:
+        ConfigurationError: a value is wrong; it names file and line.
+    """
+    # Here, not at the top: node sets are made with what is set in code alone.
+    from .configfile import read_defaults
+
+    return read_defaults(config_paths("defaults.conf"))
+
+
 # -- tasks --
 
 #: The info keys that a task knows, with their values where nothing is set (see Task.set_info).
@@ -54,11 +68,6 @@ TASK_INFO: dict[str, Any] = {
     "grooming_delay": 0.25,
     "connect_timeout": 10,
     "command_timeout": 0,
-    "ssh_user": None,
-    "ssh_options": None,
-    "ssh_path": None,
-    "scp_user": None,
-    "scp_options": None,
     "ssh_pool_size": None,  # connections open at once; None: as many as the fanout
     "ssh_idle_ttl": 60.0,  # seconds
     "ssh_kill_grace": 2.0,  # seconds between TERM and KILL; None: leave the command running
@@ -71,8 +80,22 @@ TASK_DEFAULTS: dict[str, Any] = {
     "stdout_msgtree": True,
     "stderr_msgtree": True,
     "port_qlimit": 100,
-    "distant_worker": None,
+    "engine": "auto",
+    "auto_tree": True,
+    "local_workername": "exec",
+    "distant_workername": "ssh",
 }
+
+
+def task_info() -> dict[str, Any]:
+    """The info keys of a new task: those above, and what defaults.conf says."""
+    return {**TASK_INFO, **file_defaults().get("task.info", {})}
+
+
+def task_defaults() -> dict[str, Any]:
+    """The default keys of a new task: those above, and what defaults.conf says."""
+    sections = file_defaults()
+    return {**TASK_DEFAULTS, **sections.get("engine", {}), **sections.get("task.default", {})}
 
 
 def check_task_info(key: str, value: Any) -> None:

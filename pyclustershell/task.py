@@ -8,13 +8,15 @@ import sys
 import threading
 import warnings
 import weakref
+from contextlib import suppress
 from traceback import print_exception
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
-from .defaults import TASK_DEFAULTS, TASK_INFO, check_task_info
+from .defaults import check_task_info, file_defaults, task_defaults, task_info
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
+from .engine.polling import make_selector
 from .engine.port import EnginePort
 from .engine.timer import EngineTimer
 from .exceptions import (
@@ -23,11 +25,13 @@ from .exceptions import (
     TaskError,
     TaskMsgTreeError,
     TimeoutError,
+    WorkerError,
 )
 from .nodeset import NodeSet
 from .results import Results
 from .taskresults import TaskResults
 from .taskthread import TaskThread
+from .worker.registry import worker_class
 
 if TYPE_CHECKING:
     from .transport.config.options import SSHOptions
@@ -66,6 +70,10 @@ def _print_debug(_task: Task, line: str) -> None:
 
 class _Abort(BaseException):
     """Carries ``Task.abort()`` from a handler up to ``Task.resume()``."""
+
+    def __init__(self, kill: bool) -> None:
+        super().__init__(kill)
+        self.kill = kill
 
 
 def _on_tasks_thread(method: Method) -> Method:
@@ -118,11 +126,11 @@ class Task(TaskResults):
         if hasattr(self, "_engine"):
             return  # found, not made
         self.results = Results()
-        self._info = {**TASK_INFO, "print_debug": _print_debug}
-        self._default = dict(TASK_DEFAULTS)
-        # What was set, as opposed to what is only a default: configuration files come in between.
-        self._info_set: set[str] = set()
-        self._engine = Engine()
+        self._info = {**task_info(), "print_debug": _print_debug}
+        self._default = task_defaults()
+        # What was set, as opposed to what is only a default: OpenSSH's files come in between.
+        self._info_set = set(file_defaults()["task.info"])
+        self._engine = Engine(make_selector=lambda: make_selector(self._default["engine"]))
         self._ssh: Optional[SSHContext] = None
         self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
         self._ssh_settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
@@ -184,17 +192,26 @@ class Task(TaskResults):
             self._apply_limits()
 
     def default(self, default_key: str, def_val: Any = None) -> Any:
-        """The value of a default key, or ``def_val`` where there is no such key."""
-        value = self._default.get(default_key, def_val)
-        if value is None and default_key == "distant_worker":
-            from .worker.ssh import WorkerSsh
+        """The value of a default key, or ``def_val`` where there is no such key.
 
-            return WorkerSsh
-        return value
+        ``local_worker`` and ``distant_worker`` are worker classes, by default those that
+        ``local_workername`` and ``distant_workername`` name.
+        """
+        if default_key in ("local_worker", "distant_worker") and default_key not in self._default:
+            return worker_class(self._default[f"{default_key}name"])
+        return self._default.get(default_key, def_val)
 
-    @_on_tasks_thread
     def set_default(self, default_key: str, value: Any) -> None:
-        """Set a default key: what later workers are made with."""
+        """Set a default key: what later workers are made with.
+
+        Raises:
+            ImportError: there is no worker of the name given as ``*_workername``.
+            ValueError: ``engine`` is none of 'auto', 'epoll', 'poll' and 'select'.
+        """
+        if default_key in ("local_workername", "distant_workername"):
+            self._default[default_key[: -len("name")]] = worker_class(value)
+        elif default_key == "engine":
+            make_selector(value).close()
         self._default[default_key] = value
 
     def configure_ssh(self, nodes: Any = None, **options: Any) -> None:
@@ -266,6 +283,7 @@ class Task(TaskResults):
         stderr: Optional[bool] = None,
         stdin: Optional[bool] = None,
         remote: bool = True,
+        tree: Optional[bool] = None,
         ssh: Optional[SSHOptions] = None,
     ) -> Worker:
         """Schedule a command: on nodes, or (without nodes) on this host.
@@ -282,7 +300,8 @@ class Task(TaskResults):
             stderr: whether stderr is kept apart from stdout; None for the task's default.
             stdin: whether the command's standard input can be written to; if not, it is empty.
                 None for the task's default.
-            remote: False to run the command here, once for each node.
+            remote: False to run the command here, once for each node: see ExecWorker.
+            tree: accepted for ClusterShell's sake; True is refused, as there are no gateways.
             ssh: options for this command's connections, before all others.
 
         Returns:
@@ -300,16 +319,17 @@ class Task(TaskResults):
                 raise ValueError(
                     "key is for local commands: the results of nodes go by their names"
                 )
-            if not remote:
-                raise ValueError("remote=False is not supported yet: leave nodes out")
-            options = {} if ssh is None else {"ssh": ssh}
-            worker = self.default("distant_worker")(
+            if tree:
+                raise TaskError("tree mode needs gateways, which are not supported")
+            options: dict[str, Any] = {} if ssh is None else {"ssh": ssh}
+            worker = self.default("distant_worker" if remote else "local_worker")(
                 node_set,
                 handler=handler,
                 timeout=timeout,
                 command=command,
                 stderr=stderr,
                 autoclose=autoclose,
+                remote=remote,
                 **options,
             )
         elif nodes is not None:
@@ -326,7 +346,9 @@ class Task(TaskResults):
                 autoclose=autoclose,
             )
         if not stdin:
-            worker.set_write_eof()
+            # Not every worker's commands have an input that could be closed: see WorkerPdsh.
+            with suppress(WorkerError):
+                worker.set_write_eof()
         self.schedule(worker)
         return worker  # type: ignore[no-any-return]
 
@@ -453,7 +475,7 @@ class Task(TaskResults):
             self._engine.run(timeout or None)
         except _Abort as abort:
             self.results.clear()
-            kill = bool(abort.args[0])
+            kill = abort.kill
         finally:
             if self._ssh is not None:
                 self._ssh.pool.on_run_ends()

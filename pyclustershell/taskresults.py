@@ -23,8 +23,11 @@ class TaskResults:
     _default: dict[str, Any]
 
     def keeps(self, sname: str) -> bool:
-        """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like)."""
-        return bool(self._default.get(f"{sname}_msgtree", True))
+        """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like).
+
+        That of streams with other names is not, unless ``<name>_msgtree`` is set.
+        """
+        return bool(self._default.get(f"{sname}_msgtree"))
 
     def check_kept(self, sname: str) -> None:
         """Refuse to look for what is not kept.

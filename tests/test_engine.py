@@ -55,7 +55,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def engine(clock: FakeClock) -> Any:
-    engine = Engine(clock=clock, selector=SleepingSelector(clock))
+    engine = Engine(clock=clock, make_selector=lambda: SleepingSelector(clock))
     yield engine
     engine.close()
 

@@ -18,7 +18,9 @@ class _NamedEngine(Engine):
     identifier = "auto"
 
     def __init__(self, info: dict[str, Any]) -> None:
-        super().__init__(selector=make_selector(self.identifier), fanout=info.get("fanout", 64))
+        super().__init__(
+            make_selector=lambda: make_selector(self.identifier), fanout=info.get("fanout", 64)
+        )
         info["engine"] = self.identifier
 
 

@@ -179,9 +179,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
     "Worker.Pdsh": _from(
         "worker.pdsh", "PdcpClient", "PdshClient", "WorkerPdsh", WORKER_CLASS="WorkerPdsh"
     ),
-    "Worker.Popen": _from(
-        "worker.popen", "PopenClient", "WorkerPopen", WORKER_CLASS="WorkerPopen"
-    ),
+    "Worker.Popen": _from("worker.popen", "PopenClient", "WorkerPopen", WORKER_CLASS="WorkerPopen"),
     "Worker.Rsh": _from(
         "worker.rsh", "RcpClient", "RshClient", "WorkerRsh", WORKER_CLASS="WorkerRsh"
     ),
@@ -191,7 +189,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
     "Worker.Worker": {
         **_FANOUTS,
         **_from("worker.worker", "DistantWorker", "Worker"),
-        **_from("worker.stream", "StreamClient", "StreamWorker"),
+        **_from("worker.stream", "StreamClient", "StreamWorker", "WorkerSimple"),
         **_from("exceptions", "WorkerError", WorkerException="WorkerError"),
         "WorkerBadArgumentError": ":ValueError",
     },

@@ -49,21 +49,22 @@ class Engine:
 
     Args:
         clock: monotonic time in seconds; a test gives its own.
-        selector: by default, the best one of the platform, made at first use.
+        make_selector: makes the selector, at first use; by default, the best of the platform.
         fanout: how many delayable clients run at once.
     """
 
     def __init__(
         self,
         clock: Clock = time.monotonic,
-        selector: Optional[selectors.BaseSelector] = None,
+        make_selector: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
         fanout: int = 64,
     ) -> None:
         self.clock = clock
         self.fanout = fanout
         self.running = False
         self.timers = TimerQueue(clock)
-        self._selector = selector
+        self._make_selector = make_selector
+        self._selector: Optional[selectors.BaseSelector] = None
         self._mailbox = Mailbox()
         self._watches: dict[int, Watch] = {}
         self._waiting: deque[EngineClient] = deque()
@@ -274,7 +275,7 @@ class Engine:
         A task that has never run holds no descriptors.
         """
         if self._selector is None:
-            self._selector = selectors.DefaultSelector()
+            self._selector = self._make_selector()
         if not self._mailbox.is_open:
             self._mailbox.open()
             watch = Watch(self._mailbox.fileno(), lambda _events: self._mailbox.drain())

@@ -83,7 +83,8 @@ class RemoteCommand:
         kill_grace: seconds between TERM and KILL when the command is aborted; None: do not kill.
 
     Attributes:
-        stdin: what was written to it and has not been sent.
+        stdin: what is to be sent to it; see :meth:`send_input`. Another buffer can be put here
+            before the start.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ class RemoteCommand:
         self._watch = self._engine.register(channel, READ, self._on_readable)
         self._deliver(Started())
         if not self.done:
-            self._write_some()
+            self.send_input()
             # What came before the descriptor was made.
             self._on_status()
 
@@ -279,26 +280,13 @@ class RemoteCommand:
 
     # -- standard input --
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the command's standard input, as soon and as fast as it takes them.
-
-        They are referred to, not copied: what many commands are sent exists once.
-        """
-        if not self.done:
-            self.stdin.put(data)
-            self._write_some()
-
-    def write_eof(self) -> None:
-        """Close the command's standard input after what was written."""
-        self.stdin.end()
-        self._write_some()
-
     def _post_window(self) -> None:
         # On the transport's thread, only ever to wake the engine up.
         if self.stdin.size:
-            self._engine.post(self._write_some)
+            self._engine.post(self.send_input)
 
-    def _write_some(self) -> None:
+    def send_input(self) -> None:
+        """Send what waits in :attr:`stdin`, as soon and as fast as the command takes it."""
         channel = self._channel
         if channel is None or self.state in (CommandState.OPENING, CommandState.DONE):
             return
@@ -322,7 +310,7 @@ class RemoteCommand:
         while self.stdin.size and not self.done and channel.send_ready():
             if share <= 0:
                 # Others first. No descriptor tells of the room that is left: come back.
-                self._engine.post(self._write_some)
+                self._engine.post(self.send_input)
                 return
             try:
                 sent = write_available(channel, bytes(self.stdin.peek()[:_PACKET_SIZE]))

@@ -42,7 +42,8 @@ class LocalProcess:
         kill_grace: seconds between TERM and KILL when it is aborted; None: do not kill.
 
     Attributes:
-        stdin: what was written to it and has not been sent.
+        stdin: what is to be sent to it; see :meth:`send_input`. Another buffer can be put here
+            before the start.
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class LocalProcess:
         state = "done" if self._done else "new" if process is None else f"process {process.pid}"
         return f"<LocalProcess {self._command!r}: {state}>"
 
-    def start(self) -> None:
-        """Start the process.
+    def spawn(self) -> None:
+        """Make the process; :meth:`start` follows.
 
         Raises:
-            OSError: it could not be started.
+            OSError, ValueError: it could not be made.
         """
         env = {**os.environ, **self._env} if self._env else None
-        self._process = process = subprocess.Popen(  # noqa: S603 the user's own command
+        self._process = subprocess.Popen(  # noqa: S603 the user's own command
             self._command,
             shell=isinstance(self._command, str),
             stdin=subprocess.PIPE,
@@ -93,6 +94,12 @@ class LocalProcess:
             # A group of its own, so that all of it can be signalled, and Ctrl-C is ours alone.
             start_new_session=sys.platform != "win32",
         )
+
+    def start(self) -> None:
+        """Listen to the process, and deliver that it has started."""
+        process = self._process
+        if process is None:
+            raise RuntimeError(f"{self!r} has not been spawned")
         for sname, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
             if stream is not None:
                 os.set_blocking(stream.fileno(), False)
@@ -104,7 +111,7 @@ class LocalProcess:
             os.set_blocking(process.stdin.fileno(), False)
         self._deliver(Started())
         if not self._done:
-            self._write_some()
+            self.send_input()
 
     # -- output --
 
@@ -141,21 +148,8 @@ class LocalProcess:
 
     # -- standard input --
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the process's standard input, as soon and as fast as it takes them.
-
-        They are referred to, not copied: what many processes are sent exists once.
-        """
-        if not self._done:
-            self.stdin.put(data)
-            self._write_some()
-
-    def write_eof(self) -> None:
-        """Close the process's standard input after what was written."""
-        self.stdin.end()
-        self._write_some()
-
-    def _write_some(self, _events: int = 0) -> None:
+    def send_input(self, _events: int = 0) -> None:
+        """Send what waits in :attr:`stdin`, as soon and as fast as the process takes it."""
         stdin = self._process.stdin if self._process is not None else None
         if stdin is None or stdin.closed or self._writing:
             # (A handler that writes as soon as it hears that something was written: the loop
@@ -170,7 +164,7 @@ class LocalProcess:
             return
         if not done:
             if self._stdin_watch is None:
-                self._stdin_watch = self._engine.register(stdin.fileno(), WRITE, self._write_some)
+                self._stdin_watch = self._engine.register(stdin.fileno(), WRITE, self.send_input)
             return
         self._unwatch_stdin()
         if self.stdin.ended:

@@ -9,7 +9,7 @@ from ..engine.client import EngineClient
 from ..engine.engine import Engine
 from ..exceptions import NodeError
 from ..transport.state import Aborted, Exited, Failed, Record, Started, TimedOut
-from ..writebuffer import HIGH_WATER
+from ..writebuffer import HIGH_WATER, WriteBuffer
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -26,6 +26,9 @@ class CommandClient(EngineClient):
         key: the node's name, or the key of a local command.
         timeout: seconds that the command may take, None for no limit.
         autoclose: whether the run may end although the command has not.
+
+    Attributes:
+        stdin: what is to be sent to the command.
     """
 
     def __init__(
@@ -39,8 +42,7 @@ class CommandClient(EngineClient):
         self._command: Optional[Union[RemoteCommand, LocalProcess]] = None
         self._picked_up = False
         self._ended = False
-        # Standard input written before the start; None in the end stands for its end.
-        self._early_input: list[Optional[bytes]] = []
+        self.stdin = WriteBuffer()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._key}: {self._command or 'waiting'}>"
@@ -53,22 +55,20 @@ class CommandClient(EngineClient):
         self._engine = engine
         try:
             self._command = command = self._make_command(engine)
-            command.stdin.on_full = self._worker.count_full
-            for data in self._early_input:
-                if data is None:
-                    command.write_eof()
-                else:
-                    command.write(data)
-            self._early_input.clear()
-            self._start_command(command)
+            command.stdin = self.stdin
+            self._count_input()
+            command.start()
         except NodeError as error:
             self._deliver(Failed(error))
 
+    def _count_input(self) -> None:
+        """Let who writes wait for this command, now that its turn has come."""
+        self.stdin.on_full = self._worker.count_full
+        if self.stdin.full:
+            self._worker.count_full(True)
+
     def _make_command(self, engine: Engine) -> Union[RemoteCommand, LocalProcess]:
         raise NotImplementedError
-
-    def _start_command(self, command: Union[RemoteCommand, LocalProcess]) -> None:
-        command.start()
 
     def _start_clock(self) -> None:
         if self._engine is not None:
@@ -81,14 +81,19 @@ class CommandClient(EngineClient):
         elif not self._picked_up:
             # No command could be started. A handler that counts pickups and hups gets pairs.
             self._picked_up = True
-            self._worker.deliver(self._key, Started())
+            self._hand_on(Started())
         if isinstance(record, (Exited, Failed, TimedOut, Aborted)):
             if self._ended:
                 return
             self._ended = True
+            self.stdin.clear()
             if self._engine is not None:
                 # First of all: what the handler does now may need this place.
                 self._engine.finished(self)
+        self._hand_on(record)
+
+    def _hand_on(self, record: Record) -> None:
+        """Tell the worker of a record: of each of them, for a command of several nodes."""
         self._worker.deliver(self._key, record)
 
     def on_timeout(self) -> None:
@@ -104,25 +109,44 @@ class CommandClient(EngineClient):
         if self._engine is None:
             # Its turn never came: nobody has heard of it.
             self._ended = True
-            self._worker.forget_client()
+            self.stdin.clear()
+            self._forget()
             return
         if self._command is not None:
             self._command.abort()
         self._deliver(TimedOut() if timed_out else Aborted())
 
-    def write(self, data: bytes) -> None:
-        """Send bytes to the command's standard input."""
-        if self._command is not None:
-            self._command.write(data)
-        elif not self._ended:
-            self._early_input.append(data)
+    def _forget(self) -> None:
+        """Tell the worker that this client ended before it began."""
+        self._worker.forget_client()
 
-    def write_eof(self) -> None:
-        """Close the command's standard input after what was written."""
+    def put_input(self, data: Optional[bytes]) -> None:
+        """Add to what is to be sent; None is the end of it."""
+        if data is None:
+            self.stdin.end()
+        else:
+            self.stdin.put(data)
+
+    def send_input(self) -> None:
+        """Send it, as soon and as fast as the command takes it."""
         if self._command is not None:
-            self._command.write_eof()
-        elif not self._ended:
-            self._early_input.append(None)
+            self._command.send_input()
+
+
+class LocalClient(CommandClient):
+    """One command that is a process on this host."""
+
+    def _make_command(self, engine: Engine) -> LocalProcess:
+        process = self._make_process(engine)
+        self._start_clock()
+        try:
+            process.spawn()
+        except (OSError, ValueError) as error:
+            raise NodeError(str(self._key), f"cannot start a process: {error}") from error
+        return process
+
+    def _make_process(self, engine: Engine) -> LocalProcess:
+        raise NotImplementedError
 
 
 class CommandWorker(Worker):
@@ -226,11 +250,11 @@ class CommandWorker(Worker):
         self._wake_writers()
 
     def _give(self, data: Optional[bytes]) -> None:
+        # All of them first: a handler that hears that one has taken it may write what comes next.
         for client in self._clients:
-            if data is None:
-                client.write_eof()
-            else:
-                client.write(data)
+            client.put_input(data)
+        for client in self._clients:
+            client.send_input()
 
     def count_full(self, full: bool) -> None:
         """A command has more input waiting than it should, or it no longer has."""
@@ -263,6 +287,7 @@ class CommandWorker(Worker):
 
     def abort(self) -> None:
         """End every command: TERM, then KILL after ``ssh_kill_grace`` seconds."""
-        self.aborted = True
+        if self.task is not None:
+            self.aborted = True
         for client in self._clients:
             client.abort()

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
 from ..engine.engine import Engine
-from ..exceptions import NodeError
 from ..transport.process import LocalProcess
 from ..transport.state import Exited, Record
-from .command import CommandClient, CommandWorker
+from .command import CommandClient, CommandWorker, LocalClient
 
 if TYPE_CHECKING:
     from ..task import Task
-    from ..transport.command import RemoteCommand
 
 
-class PopenClient(CommandClient):
+class PopenClient(LocalClient):
     """A local command."""
 
     _worker: WorkerPopen
 
-    def _make_command(self, engine: Engine) -> LocalProcess:
+    def _make_process(self, engine: Engine) -> LocalProcess:
         task = self._worker.bound_task()
         task.debug(f"POPEN: {self._worker.command}")
         return LocalProcess(
@@ -31,13 +29,6 @@ class PopenClient(CommandClient):
             merge_stderr=not self._worker.stderr,
             kill_grace=task.info("ssh_kill_grace"),
         )
-
-    def _start_command(self, command: Union[RemoteCommand, LocalProcess]) -> None:
-        self._start_clock()
-        try:
-            command.start()
-        except (OSError, ValueError) as error:
-            raise NodeError(str(self._key), f"cannot start a process: {error}") from error
 
     def _deliver(self, record: Record) -> None:
         if isinstance(record, Exited):

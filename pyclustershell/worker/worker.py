@@ -15,8 +15,6 @@ from ..transport.state import Aborted, Exited, Failed, Output, Record, Started, 
 if TYPE_CHECKING:
     from ..task import Task
 
-# What a shell says of a command that SIGKILL ended.
-_RC_KILLED = 137
 # No command could be run on the node: what the ssh program exits with.
 _RC_FAILED = 255
 
@@ -128,8 +126,9 @@ class Worker:
             self._set_current_node(key)
             self._client_closed()
         elif isinstance(record, Aborted):
-            results.add_retcode(source, _RC_KILLED)
-            self._hang_up(key, _RC_KILLED)
+            # As in ClusterShell: it has no return code, and no ev_hup tells of it.
+            self._set_current_node(key)
+            self._client_closed()
 
     def _deliver_output(self, key: Any, sname: str, lines: list[bytes]) -> None:
         task = self.bound_task()

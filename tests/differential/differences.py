@@ -66,7 +66,24 @@ def _return_code(rc: int, command: str) -> Difference:
     )
 
 
+_ALL_NODES = "<echo %hosts; exec sleep 60>"
+
 DIFFERENCES: dict[str, Difference] = {
+    "execworker.timeout_with_all_nodes_at_once": Difference(
+        "ClusterShell fails with a TypeError: a NodeSet cannot be the key of a timeout.",
+        {
+            _ALL_NODES: [["ev_start", _ALL_NODES], ["ev_close", _ALL_NODES, True]],
+            **{
+                f"{_ALL_NODES} {node}": [
+                    ["ev_pickup", _ALL_NODES, node],
+                    ["ev_read", _ALL_NODES, node, "stdout", "b'node[1-2]'"],
+                ]
+                for node in ("node1", "node2")
+            },
+        },
+        {"iter_keys_timeout": ["node1", "node2"]},
+        theirs_fails=True,
+    ),
     "local.abort_in_ev_start": Difference(
         "ClusterShell fails with an AssertionError.",
         _start_and_close("exec sleep 60"),
@@ -100,6 +117,23 @@ DIFFERENCES: dict[str, Difference] = {
         _AUTOCLOSED, {"<auto>": [["ev_start", "<auto>"], ["ev_close", "<auto>", False]]}
     ),
     "remote.autoclose": Difference(_AUTOCLOSED, _start_and_close("echo on; exec sleep 60")),
+    "pdsh.abort_in_ev_read": Difference(
+        "ClusterShell says that an aborted pdsh command ended well, with 0.",
+        {
+            "<echo one; exec sleep 60> node1": [
+                ["ev_pickup", "<echo one; exec sleep 60>", "node1"],
+                ["ev_read", "<echo one; exec sleep 60>", "node1", "stdout", "b'one'"],
+            ]
+        },
+        {
+            "max_retcode": None,
+            "iter_retcodes": [],
+            "worker iter_retcodes": [],
+            "iter_node_retcodes": [],
+            "node_retcode node1": "raises KeyError",
+            "node_rc node1": "raises KeyError",
+        },
+    ),
     "remote.killed_by_a_signal": _return_code(137, "kill -9 $$"),
     "remote.ended_by_term": _return_code(143, "kill -TERM $$"),
     "remote.connection_refused_with_stderr_merged": Difference(
@@ -134,48 +168,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
 }
 
-_ABORTED = (
-    "An aborted command has no return code and no ev_hup in ClusterShell; here it has 137. Where "
-    "worker/worker.py delivers Aborted, _client_closed() alone does it; test_flow has two lines "
-    "that want 137."
-)
-
 #: Differences that are none on purpose, by scenario or by module. Each shall go.
 PENDING: dict[str, str] = {
-    **dict.fromkeys(
-        (
-            "local.abort_in_ev_start",
-            "local.abort_in_ev_read",
-            "local.abort_twice_and_after_the_end",
-            "local.autoclose",
-            "local.handler_raises_in_ev_pickup",
-            "local.handler_raises_in_ev_read",
-            "local.handler_raises_in_ev_start",
-            "local.handler_raises_in_ev_written",
-            "local.handler_raises_while_another_command_runs",
-            "local.only_autoclose",
-            "local.system_exit_from_a_handler",
-            "local.task_abort_in_ev_pickup",
-            "local.task_abort_in_ev_read",
-            "local.task_abort_in_ev_start",
-            "remote.abort_in_ev_read",
-            "remote.autoclose",
-            "remote.handler_raises_in_ev_read",
-            "remote.task_abort_in_ev_read",
-            "threads.abort_from_another_thread",
-            "threads.abort_with_kill_in_a_handler",
-            "threads.excepthook",
-            "threads.kill_from_another_thread",
-            "threads.suspend_and_resume",
-            "timers.abort_in_ev_timer",
-            "timers.worker_abort_in_ev_timer",
-        ),
-        _ABORTED,
-    ),
-    "execworker": "worker/exec.py is being written",
-    "stream": "worker/stream.py is being written",
     "local.bad_arguments": "Task.copy is not there yet",
-    "local.info_and_default": "defaults: engine, auto_tree, *_workername, local_worker; keys that "
-    "are not set must give info()'s and default()'s second argument",
-    "threads.set_info_from_another_thread": "set_default() from another thread works at once",
 }

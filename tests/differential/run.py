@@ -1,4 +1,4 @@
-"""Run scenarios on one implementation: ``python -m tests.differential.run ours ssh_config NAME...``.
+"""Run scenarios on one of the two: ``python -m tests.differential.run WHICH ssh_config NAME...``.
 
 Each scenario has a process of its own, forked when everything is imported and nothing has been
 started. Prints one JSON object: for each scenario its events and notes, or its traceback.

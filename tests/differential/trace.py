@@ -176,8 +176,12 @@ def note_task(trace: Trace, task: Any) -> None:
     trace.note("num_timeout", task.num_timeout())
     trace.note_unordered("iter_keys_timeout", task.iter_keys_timeout())
     for name in ("iter_buffers", "iter_errors"):
-        trace.note_unordered(name, ((bytes(b), plain_keys(trace, k)) for b, k in getattr(task, name)()))
-    trace.note_unordered("iter_retcodes", ((rc, plain_keys(trace, k)) for rc, k in task.iter_retcodes()))
+        trace.note_unordered(
+            name, ((bytes(b), plain_keys(trace, k)) for b, k in getattr(task, name)())
+        )
+    trace.note_unordered(
+        "iter_retcodes", ((rc, plain_keys(trace, k)) for rc, k in task.iter_retcodes())
+    )
 
 
 def note_worker(trace: Trace, worker: Any, nodes: Iterable[str] = ()) -> None:

@@ -30,7 +30,9 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
     yield
     limit = time.monotonic() + deadline
     for thread in set(threading.enumerate()) - threads:
-        thread.join(max(0.0, limit - time.monotonic()))
+        # One that is being started just now cannot be joined; it is looked for again below.
+        with contextlib.suppress(RuntimeError):
+            thread.join(max(0.0, limit - time.monotonic()))
     while True:
         left = [f"thread {thread.name}" for thread in set(threading.enumerate()) - threads]
         left += [

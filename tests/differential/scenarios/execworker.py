@@ -57,7 +57,10 @@ def timeout_on_one_of_two(trace: Trace) -> None:
 
 
 def timeout_with_all_nodes_at_once(trace: Trace) -> None:
-    _run(trace, "node[1-2]", "echo %hosts; exec sleep 60", timeout=0.4)
+    command = "echo %hosts; exec sleep 60"
+    task_self().schedule(ExecWorker("node[1-2]", Recorder(trace), timeout=0.4, command=command))
+    task_self().resume()
+    trace.note_unordered("iter_keys_timeout", task_self().iter_keys_timeout())
 
 
 def killed_by_a_signal(trace: Trace) -> None:

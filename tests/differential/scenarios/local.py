@@ -178,7 +178,9 @@ def without_a_key(trace: Trace) -> None:
 def keys_of_all_kinds(trace: Trace) -> None:
     task = task_self()
     for key in (0, "", "text", ("a", 1), frozenset({1})):
-        task.shell(f"echo {type(key).__name__} {bool(key)}; exit 1", key=key, handler=Recorder(trace))
+        task.shell(
+            f"echo {type(key).__name__} {bool(key)}; exit 1", key=key, handler=Recorder(trace)
+        )
     task.resume()
     note_task(trace, task)
     for key in (0, "", "text", ("a", 1), frozenset({1})):
@@ -233,15 +235,17 @@ def getters_before_any_run(trace: Trace) -> None:
 def match_keys(trace: Trace) -> None:
     task = task_self()
     for key in "abcd":
-        task.shell(f"echo {key in 'ab'}; echo e >&2; exit {'abcd'.index(key) // 2}", key=key, stderr=True)
+        task.shell(
+            f"echo {key in 'ab'}; echo e >&2; exit {'abcd'.index(key) // 2}", key=key, stderr=True
+        )
     task.resume()
+
+    def found(getter: Any, keys: Any) -> Any:
+        return sorted((bytes(message), sorted(k)) for message, k in getter(match_keys=keys))
+
     for keys in (["a", "c"], ["a", "b"], ("d",), {"x"}, [], None, "a"):
-        for name in ("iter_buffers", "iter_errors"):
-            getter = getattr(task, name)
-            trace.catch(
-                f"{name} {keys!r}",
-                lambda: sorted((bytes(b), sorted(k)) for b, k in getter(match_keys=keys)),
-            )
+        trace.catch(f"iter_buffers {keys!r}", found, task.iter_buffers, keys)
+        trace.catch(f"iter_errors {keys!r}", found, task.iter_errors, keys)
     for keys in (["a", "c"], ["a"], ["a", "b", "c"]):
         trace.note_unordered(
             f"iter_retcodes {keys}",
@@ -502,9 +506,7 @@ def system_exit_from_a_handler(trace: Trace) -> None:
 def task_timeout(trace: Trace) -> None:
     task = task_self()
     one = trace.label(task.shell("echo one", key=1, handler=Recorder(trace)), "one")
-    two = trace.label(
-        task.shell("echo two; exec sleep 60", key=2, handler=Recorder(trace)), "two"
-    )
+    two = trace.label(task.shell("echo two; exec sleep 60", key=2, handler=Recorder(trace)), "two")
     trace.catch("resume", task.resume, 0.5)
     note_task(trace, task)
     trace.note("did_timeout", [one.did_timeout(), two.did_timeout()])

@@ -112,7 +112,9 @@ def descriptor_left_open(trace: Trace) -> None:
 
 def file_objects(trace: Trace) -> None:
     worker = _stream(trace, _WorkerOnly(trace), key="k")
-    worker.set_reader("stdout", os.fdopen(_ended_pipe(b"one\n"), "rb", 0))
+    # ClusterShell keeps the descriptor only, which is closed with its file.
+    file = os.fdopen(_ended_pipe(b"one\n"), "rb", 0)
+    worker.set_reader("stdout", file, closefd=False)
     task_self().schedule(worker)
     task_self().resume()
     note_task(trace, task_self())
