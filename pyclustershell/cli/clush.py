@@ -335,8 +335,9 @@ def _common_first(item: tuple[NodeSet, object]) -> tuple[int, str]:
 def _print_gathered(task: Task, display: Display) -> None:
     """Print each different output once: by exit status, then the most common one first."""
     groups = [nodes for _, nodes in sorted(task.iter_retcodes(), key=lambda item: item[0])]
-    # What a node printed before its time ran out.
-    groups.append(list(task.iter_keys_timeout()))
+    # What a node printed before its time ran out, or the run was interrupted.
+    ended = {node for group in groups for node in group}
+    groups.append([node for _, nodes in task.iter_buffers() for node in nodes if node not in ended])
     # No keys at all would match all nodes, as in ClusterShell.
     for group in filter(None, groups):
         found = [(NodeSet.fromlist(nodes), buffer) for buffer, nodes in task.iter_buffers(group)]
