@@ -81,9 +81,9 @@ def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
 
 def test_many_nodes_twice_over_no_more_connections_than_the_fanout(counted: Sshd) -> None:
     expected = dict.fromkeys(names(1, MANY), b"ok")
-    # This is not about speed: on a busy machine a handshake may take its time.
-    task.set_info("connect_timeout", 50)
     with task_on(counted) as task, counted.watch_connections() as watch:
+        # This is not about speed: on a busy machine a handshake may take its time.
+        task.set_info("connect_timeout", 50)
         for _ in range(2):
             task.run("echo ok", nodes=f"node[1-{MANY}]", timeout=60)
             assert list(task.iter_failures()) == []
