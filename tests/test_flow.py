@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import threading
 import time
@@ -26,6 +27,7 @@ from pyclustershell.exceptions import (
 )
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.task import Task
+from pyclustershell.transport.paramiko_hooks import ExecChannel
 from tests.servers.faults import ScriptedServer, hang_before_banner
 from tests.servers.leaks import no_leaks
 from tests.tasks import fresh_task
@@ -600,6 +602,25 @@ def test_a_refused_command_is_a_session_error() -> None:
         cluster.configure(task)
         task.run("echo ok", nodes="node1")
         assert isinstance(failure_of(task, "node1"), SessionError)
+
+
+def test_a_channel_without_a_descriptor_is_its_nodes_failure_only(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_descriptor = ExecChannel.fileno
+
+    def fileno(channel: ExecChannel) -> int:
+        if "node1" in channel.transport.name:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return int(make_descriptor(channel))
+
+    monkeypatch.setattr(ExecChannel, "fileno", fileno)
+    task.run("echo ok", nodes="node[1-3]")
+    assert "Too many open files" in str(failure_of(task, "node1"))
+    assert sorted(next(task.iter_buffers())[1]) == ["node2", "node3"]
+    monkeypatch.undo()
+    task.run("echo ok", nodes="node[1-3]")
+    assert list(task.iter_failures()) == []
 
 
 # -- how connections are made --

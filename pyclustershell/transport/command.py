@@ -208,10 +208,19 @@ class RemoteCommand:
             self._give_back()
             self._fail(SessionError(self.settings.node, "The server refused to run the command"))
             return
+        try:
+            self._watch = self._engine.register(channel, READ, self._on_readable)
+        except OSError as error:
+            # Out of descriptors: this node's trouble, not the run's. The command ends with the
+            # connection, as far as it notices.
+            self._move(CommandEvent.CLOSED)
+            if self._connection is not None:
+                self._connection.close()
+            self._fail(SessionError(self.settings.node, f"No descriptor to wait on: {error}"))
+            return
         self._move(CommandEvent.STARTED)
         if self._connection is not None:
             self._connection.watch_peer()
-        self._watch = self._engine.register(channel, READ, self._on_readable)
         self._deliver(Started())
         if not self.done:
             self.send_input()
