@@ -133,6 +133,7 @@ class Task(TaskResults):
         self._engine = Engine(make_selector=lambda: make_selector(self._default["engine"]))
         self._ssh: Optional[SSHContext] = None
         self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
+        self._ssh_common: Optional[SSHOptions] = None
         self._ssh_settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
         self._excepthook: ExceptHook = self.default_excepthook
         self._runner: Optional[TaskThread] = None
@@ -187,7 +188,7 @@ class Task(TaskResults):
     def _store_info(self, info_key: str, value: Any) -> None:
         self._info[info_key] = value
         self._info_set.add(info_key)
-        self._ssh_settings.clear()
+        self._forget_settings()
         if self._engine.running:
             self._apply_limits()
 
@@ -231,7 +232,7 @@ class Task(TaskResults):
         from .transport.config.options import SSHOptions
 
         self._ssh_layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
-        self._ssh_settings.clear()
+        self._forget_settings()
 
     def connection_settings(
         self, node: str, ssh: Optional[SSHOptions] = None
@@ -251,8 +252,23 @@ class Task(TaskResults):
             self._ssh_settings[node, ssh] = settings
         return settings
 
+    def _forget_settings(self) -> None:
+        """Something was set that the nodes' settings are made of."""
+        self._ssh_settings.clear()
+        self._ssh_common = None
+
     def _ssh_options(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
         """What info keys, ``ssh_options``, :meth:`configure_ssh` and one call say for a node."""
+        # The same for every node, and so brought together once, not once per node.
+        if self._ssh_common is None:
+            self._ssh_common = self._common_ssh_options()
+        options = self._ssh_common
+        for nodes, layer in self._ssh_layers:
+            if nodes is not None and node in nodes:
+                options = layer.over(options)
+        return options if ssh is None else ssh.over(options)
+
+    def _common_ssh_options(self) -> SSHOptions:
         from .transport.config.options import SSHOptions
 
         # From the weakest to the strongest. An info key that was not set is a mere default, which
@@ -264,11 +280,10 @@ class Task(TaskResults):
             options = SSHOptions(user=self.info("ssh_user")).over(options)
         if self.info("ssh_options"):
             options = SSHOptions.parse_command_line(self.info("ssh_options")).over(options)
-        for for_all in (True, False):
-            for nodes, layer in self._ssh_layers:
-                if (nodes is None) is for_all and (nodes is None or node in nodes):
-                    options = layer.over(options)
-        return options if ssh is None else ssh.over(options)
+        for nodes, layer in self._ssh_layers:
+            if nodes is None:
+                options = layer.over(options)
+        return options
 
     # -- running --
 
