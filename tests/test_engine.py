@@ -320,6 +320,65 @@ def selectors_ready(mailbox: Mailbox) -> bool:
 # -- timers --
 
 
+def test_what_came_during_a_slow_callback_is_served_before_time_is_up(
+    engine: Engine, clock: FakeClock
+) -> None:
+    log: list[str] = []
+    near, far = socket.socketpair()
+    with near, far:
+        client = Client("a", log, lasts=FOREVER)
+
+        def slow() -> None:
+            clock.now += 30
+            far.send(b"!")
+
+        def arrived(_events: int) -> None:
+            log.append(f"arrived {near.recv(1)!r}")
+            timer.cancel()
+            engine.finished(client)
+
+        engine.add(client)
+        watch = engine.register(near, READ, arrived)
+        timer = engine.call_later(10, lambda: log.append("time is up"))
+        engine.post(engine.post, slow)  # in the loop, not before it
+        engine.run()
+        engine.unregister(watch)
+    assert log == ["start a", "arrived b'!'"]
+    assert engine.stalled == 30
+
+
+def test_callbacks_that_are_always_slow_do_not_stop_the_timers(
+    engine: Engine, clock: FakeClock
+) -> None:
+    log: list[str] = []
+    client = Client("a", log, lasts=FOREVER)
+
+    def slow() -> None:
+        clock.now += 1
+        if len(log) < 2:
+            engine.post(slow)
+        else:
+            engine.finished(client)
+
+    engine.add(client)
+    engine.call_later(5, lambda: log.append("time is up"))
+    engine.post(slow)
+    engine.run()
+    assert log == ["start a", "time is up"]
+
+
+def test_a_call_that_the_loop_posts_itself_is_made_without_sleeping(
+    engine: Engine, clock: FakeClock
+) -> None:
+    client = Client("a", [], lasts=FOREVER)
+    engine.add(client)
+    engine.call_later(60, lambda: None)
+    engine.post(lambda: engine.post(engine.finished, client))
+    before = clock.now
+    engine.run(timeout=30)
+    assert clock.now == before
+
+
 class Ticks(EventHandler):
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

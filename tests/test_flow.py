@@ -432,8 +432,8 @@ def test_idle_transports_are_closed_in_time_also_between_runs(task: Task) -> Non
 def test_a_transport_that_died_while_idle_is_replaced_silently(task: Task) -> None:
     task.run("true", nodes=NODES)
     for connection in list(task.pool._open):
-        assert connection._sock is not None
-        connection._sock._shut_down()
+        assert connection._stream is not None
+        connection._stream.close()
     recorder = Recorder()
     task.run("echo ok", nodes=NODES, handler=recorder)
     assert list(task.iter_failures()) == []
@@ -447,8 +447,8 @@ def test_a_connection_lost_during_the_command_is_a_failure(task: Task) -> None:
             if node == "node1":
                 for connection in task.pool._open:
                     if connection.settings.node == "node1":
-                        assert connection._sock is not None
-                        connection._sock._shut_down()
+                        assert connection._stream is not None
+                        connection._stream.close()
 
     worker = task.run("echo before; sleep 0.3; echo after", nodes="node[1-2]", handler=Cut())
     [(failure, nodes)] = task.iter_failures()

@@ -1,14 +1,14 @@
-"""The socket under a transport: reads that are buffered, writes that never block."""
+"""The socket under a transport: nothing waits, whatever the peer does."""
 
 from __future__ import annotations
 
+import select
 import socket
-import threading
 from collections.abc import Iterator
+from typing import Optional
 
 import pytest
 
-from pyclustershell.transport import packet_socket
 from pyclustershell.transport.packet_socket import PacketSocket
 
 
@@ -25,28 +25,30 @@ class Pair:
     def on_blocked(self) -> None:
         self.blocked += 1
 
+    def read(self) -> Optional[bytes]:
+        """Wait for something to read, and read it."""
+        assert select.select([self.socket], [], [], 10)[0]
+        return self.socket.read()
 
-# Windows has no MSG_DONTWAIT: the same tests hold the way that is taken there.
-@pytest.fixture(params=["MSG_DONTWAIT", "without"])
-def pair(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    if request.param == "without":
-        monkeypatch.setattr(packet_socket, "_DONT_WAIT", None)
-    elif packet_socket._DONT_WAIT is None:
-        pytest.skip("this platform has no MSG_DONTWAIT")
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
     pair = Pair()
     yield pair
     pair.socket.close()
-    pair.socket._sock.close()
+    pair.socket.free()
     pair.peer.close()
 
 
-def test_packets_are_cut_from_what_has_come(pair: Pair) -> None:
+def test_reading_never_waits(pair: Pair) -> None:
+    assert pair.socket.read() is None
+    assert not pair.socket.received
     pair.peer.send(b"0123456789")
-    assert [pair.socket.recv(n) for n in (4, 4)] == [b"0123", b"4567"]
-    pair.peer.send(b"abc")
-    assert [pair.socket.recv(n) for n in (16, 16)] == [b"89", b"abc"]
+    assert pair.read() == b"0123456789"
+    assert pair.socket.received
+    assert pair.socket.read() is None
     pair.peer.close()
-    assert pair.socket.recv(16) == b""
+    assert pair.read() == b""
 
 
 def test_a_peer_that_takes_nothing_blocks_nobody(pair: Pair) -> None:
@@ -65,28 +67,22 @@ def test_a_peer_that_takes_nothing_blocks_nobody(pair: Pair) -> None:
     assert pair.blocked == 2
 
 
-def test_close_ends_a_waiting_reader_which_closes_the_descriptor(pair: Pair) -> None:
-    results: list[bytes] = []
-    waits = threading.Event()
-
-    def read() -> None:
-        pair.socket._reader = threading.get_ident()
-        waits.set()
-        results.append(pair.socket.recv(16))
-        pair.socket.close()
-
-    thread = threading.Thread(target=read)
-    thread.start()
-    assert waits.wait(10)
+def test_a_closed_stream_ends_but_keeps_its_descriptor(pair: Pair) -> None:
+    descriptor = pair.socket.fileno()
     pair.socket.close()
-    thread.join(10)
-    assert not thread.is_alive()
-    assert results == [b""]
+    assert pair.socket.fileno() == descriptor
+    assert pair.socket.read() == b""
+    assert pair.peer.recv(16) == b""
+    assert pair.socket.send(b"late") == 4
+    pair.socket.free()
     assert pair.socket.fileno() == -1
+    assert pair.socket.send(b"later") == 5
 
 
 def test_writing_to_a_broken_connection_is_left_to_the_reader(pair: Pair) -> None:
+    pair.peer.send(b"its last words")
     pair.peer.close()
     assert pair.socket.send(b"x" * 10) == 10
     assert pair.socket.send(b"x" * 10) == 10
-    assert pair.socket.recv(16) == b""
+    assert pair.read() == b"its last words"
+    assert pair.read() == b""

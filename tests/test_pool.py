@@ -30,6 +30,7 @@ class FakeConnection:
         self.state = ConnectionState.NEW
         self.idle_since = clock()
         self.lessee: Any = None
+        self.watched = True
 
     def __repr__(self) -> str:
         return f"<{self.settings}: {self.state.value}>"
@@ -60,8 +61,14 @@ class FakeConnection:
     def close(self) -> None:
         self.take(ConnectionEvent.CLOSE)
 
-    def join(self) -> None:
-        assert self.state is ConnectionState.CLOSED
+    def watch(self) -> None:
+        self.watched = True
+
+    def unwatch(self) -> None:
+        self.watched = False
+
+    def read_now(self) -> None:
+        """Nothing ever comes."""
 
 
 class Lessee:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import selectors
+import threading
 import time
 from collections import deque
-from typing import Any, Callable, Optional, Protocol, Union
+from typing import Any, Callable, Optional, Union
 
 from ..exceptions import AlreadyRunningError, TimeoutError
 from .client import EngineClient
+from .polling import HasFileno
 from .port import EnginePort, Mailbox
 from .timer import Clock, Timer, TimerQueue
 
@@ -19,16 +21,12 @@ READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
 
-class HasFileno(Protocol):
-    """Anything with a descriptor: a socket, a pipe, a channel."""
-
-    def fileno(self) -> int:
-        """The descriptor."""
-        ...
-
-
 FileLike = Union[int, HasFileno]
 EventCallback = Callable[[int], Any]
+
+
+# A callback that takes longer, in seconds, keeps others waiting so that they may notice.
+_STALL = 0.1
 
 
 class Watch:
@@ -62,6 +60,8 @@ class Engine:
         self.clock = clock
         self.fanout = fanout
         self.running = False
+        #: Seconds in which callbacks kept the loop from its descriptors, in all.
+        self.stalled = 0.0
         self.timers = TimerQueue(clock)
         self._make_selector = make_selector
         self._selector: Optional[selectors.BaseSelector] = None
@@ -176,6 +176,7 @@ class Engine:
             raise AlreadyRunningError("the task is already running")
         self._open()
         self.running = True
+        self._mailbox.owner = threading.get_ident()
         try:
             for port in list(self._ports):
                 port.start()
@@ -193,21 +194,37 @@ class Engine:
             raise
         finally:
             self.running = False
+            self._mailbox.owner = None
 
     def _loop(self, deadline: Optional[float]) -> None:
         selector = self._open()
         timers = self.timers
         watches = self._watches
+        mailbox = self._mailbox
+        awake = self.clock()
+        excused = False
         while True:
             self._start_waiting()
             if not self._holding and not timers.holding:
                 return
+            busy = self.clock() - awake
+            if busy > _STALL:
+                self.stalled += busy
             # This loop is our event loop: wait, then serve what was ready when the pass began.
-            for key, events in selector.select(self._patience(deadline)):
+            ready = selector.select(0 if mailbox else self._patience(deadline))
+            awake = self.clock()
+            for key, events in ready:
                 watch: Watch = key.data
                 # A callback of this pass may have unregistered it, and even reused its number.
                 if watches.get(watch.fd) is watch:
                     watch.callback(events)
+            if mailbox:
+                mailbox.make_calls()
+            # After a callback that took long, what has come meanwhile is served before anybody's
+            # time is up; but once only: callbacks may be slow all the time.
+            excused = not excused and self.clock() - awake > _STALL
+            if excused:
+                continue
             timers.fire_expired()
             if deadline is not None and self.clock() >= deadline and self._is_held():
                 raise TimeoutError("the task's time ran out")

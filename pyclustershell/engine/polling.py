@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 import selectors
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Protocol
+
+
+class HasFileno(Protocol):
+    """Anything with a descriptor: a socket, a pipe, a channel."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        ...
+
 
 # The best first. A platform that lacks one (Windows has select only) takes the next.
 POLLING = {
@@ -27,3 +39,17 @@ def make_selector(name: str = "auto") -> selectors.BaseSelector:
         raise ValueError(f"engine must be one of {', '.join(_NAMES)}, not {name!r}")
     selector: selectors.BaseSelector = POLLING.get(name, selectors.DefaultSelector)()
     return selector
+
+
+def wait_readable(fileobjs: Iterable[HasFileno], timeout: float) -> None:
+    """Wait until one of some descriptors is readable, or time is over.
+
+    Args:
+        fileobjs: things with a descriptor; those whose descriptor was freed do not count.
+        timeout: seconds.
+    """
+    with selectors.DefaultSelector() as selector:
+        for fileobj in fileobjs:
+            with suppress(ValueError):
+                selector.register(fileobj, selectors.EVENT_READ)
+        selector.select(timeout)

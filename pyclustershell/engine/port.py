@@ -22,9 +22,15 @@ class Mailbox:
         self._receiver: Optional[socket.socket] = None
         self._sender: Optional[socket.socket] = None
         self._signalled = False
+        #: The thread that looks for itself, before it waits: calls that it posts need no signal.
+        self.owner: Optional[int] = None
 
     def __repr__(self) -> str:
         return f"<Mailbox {'open' if self.is_open else 'closed'}, {len(self._calls)} calls waiting>"
+
+    def __bool__(self) -> bool:
+        """Whether calls are waiting."""
+        return bool(self._calls)
 
     @property
     def is_open(self) -> bool:
@@ -49,7 +55,7 @@ class Mailbox:
         # The call first, then the look at the sender: open() does it the other way round, so that
         # one of the two signals it.
         self._calls.append((callback, args))
-        if not self._signalled and self._sender is not None:
+        if not self._signalled and self._sender is not None and self.owner != threading.get_ident():
             self._signal()
 
     def _signal(self) -> None:
@@ -72,15 +78,19 @@ class Mailbox:
         # The byte first, then the flag, then the calls: a call posted in between either finds the
         # flag set and is made below, or sends a byte of its own.
         self._signalled = False
-        calls = self._calls
         try:
-            for _ in range(len(calls)):
-                callback, args = calls.popleft()
-                callback(*args)
+            self.make_calls()
         finally:
             # Also where a call raised: the ones behind it must not wait for another post.
-            if calls and not self._signalled:
+            if self._calls and not self._signalled:
                 self._signal()
+
+    def make_calls(self) -> None:
+        """Make the calls that are waiting now, whether or not they were signalled."""
+        calls = self._calls
+        for _ in range(len(calls)):
+            callback, args = calls.popleft()
+            callback(*args)
 
     def close(self) -> None:
         """Free the descriptors. Calls that wait are made once the mailbox is opened again."""

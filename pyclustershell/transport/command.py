@@ -66,8 +66,8 @@ _PACKET_SIZE = 1 << 15
 class RemoteCommand:
     """A command on one node, from the request for a connection to its last line of output.
 
-    Its state belongs to the engine's thread. The callbacks of the transport's thread only send the
-    next request, or post.
+    Its state belongs to the engine's thread. What is called where the transport is fed only sends
+    the next request, or posts.
 
     Args:
         settings: whom to connect to; the pool's key.
@@ -143,7 +143,7 @@ class RemoteCommand:
         self._pool.lease(self)
 
     def on_leased(self, connection: Connection, reused: bool) -> None:
-        """Ask for a channel. On the transport's thread, or on the engine's for a reused one."""
+        """Ask for a channel. On the engine's thread, or on one that authenticated aside."""
         if self.done:
             self._pool.release(connection)
             return
@@ -159,7 +159,7 @@ class RemoteCommand:
     def _on_opened(
         self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
     ) -> None:
-        # On the transport's thread.
+        # Where the transport is fed.
         if channel is None:
             self._engine.post(self._on_refused, refusal)
             return
@@ -290,7 +290,7 @@ class RemoteCommand:
     # -- standard input --
 
     def _post_window(self) -> None:
-        # On the transport's thread, only ever to wake the engine up.
+        # Where the transport is fed: the channel's lock may be held.
         if self.stdin.size:
             self._engine.post(self.send_input)
 
@@ -336,7 +336,7 @@ class RemoteCommand:
     # -- the end --
 
     def _post_status(self) -> None:
-        # On the transport's thread, perhaps with the channel's lock held: wake the engine up once.
+        # Where the transport is fed, perhaps with the channel's lock held: have it looked at once.
         if not self._status_posted:
             self._status_posted = True
             self._engine.post(self._on_status)
@@ -488,7 +488,7 @@ class Termination:
         grace: float,
     ) -> None:
         self._channel = channel
-        self._connection = connection
+        self.connection = connection
         self._pool = pool
         self._reaper = reaper
         self.grace = grace
@@ -507,14 +507,21 @@ class Termination:
         with suppress(SSHException, OSError, EOFError):
             self._channel.send_signal(signal)
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the command has ended."""
+        return self._channel.has_exit_status or self._channel.closed
+
     def _on_status(self) -> None:
-        """On the transport's thread, perhaps with the channel's lock held."""
-        if self._channel.has_exit_status or self._channel.closed:
+        """Where the transport is fed, perhaps with the channel's lock held."""
+        if self.is_gone:
             self._reaper.call_later(0, self._end)
 
     def kill(self) -> None:
         """The grace period is over: send KILL. On the reaper's thread, or a closing one."""
-        if not self._channel.has_exit_status and not self._channel.closed:
+        # Between two runs nobody has read that it is gone.
+        self.connection.read_now()
+        if not self.is_gone:
             self._send("KILL")
         self._end()
 
@@ -523,4 +530,4 @@ class Termination:
             if self._cancel is not None:
                 self._cancel()
             self._channel.close()
-            self._pool.release(self._connection)
+            self._pool.release(self.connection)

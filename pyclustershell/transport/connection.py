@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Protocol, cast
 
 from paramiko.ssh_exception import IncompatiblePeer
 
-from ..engine.engine import WRITE, Engine, Watch
+from ..engine.engine import READ, WRITE, Engine, Watch
 from ..exceptions import (
     AuthenticationError,
     ConnectError,
@@ -19,19 +19,16 @@ from ..exceptions import (
     NodeError,
     ResolveError,
 )
+from .aside import BlockingCalls
 from .auth.authenticator import Authenticator, KeyStore
 from .config.settings import ConnectionSettings
 from .dialer import Address, Dialer, Resolver
 from .hostkeys.checker import HostKeyChecker
-from .packet_socket import PacketSocket
+from .packet_socket import PacketSocket, PacketStream
 from .paramiko_hooks import ClientTransport
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 
 logger = logging.getLogger("pyclustershell.connection")
-
-# How long a close waits for a transport's thread to end. Its socket is shut: it has no reason to
-# live on, unless it is in a user's callable (a prompt).
-_JOIN_TIMEOUT = 2.0
 
 
 class Lessee(Protocol):
@@ -46,7 +43,8 @@ class Lessee(Protocol):
     def on_leased(self, connection: Connection, reused: bool) -> None:
         """The connection is yours.
 
-        Called on the transport's thread for a new connection, on the engine's for a reused one.
+        Called on the engine's thread; for a new connection perhaps on one that asks an agent or a
+        user for what authenticates it.
         """
         ...
 
@@ -58,13 +56,16 @@ class Lessee(Protocol):
 class Connection:
     """One paramiko transport and its state.
 
-    It is dialed on the engine's thread and goes on by itself on the transport's own thread: keys
-    exchanged, host key checked, authenticated, given to its lessee. Nothing waits for it.
+    It goes on by itself whenever the engine reads something for it: keys exchanged, host key
+    checked, authenticated, given to its lessee. Nothing waits for it. What may block (an agent, a
+    prompt, a key that has to be decrypted) is done on a thread aside, and the engine reads on when
+    it is done.
 
     Args:
         settings: whom to connect to, and how.
         engine: the engine of the pool.
         resolver: looks up names.
+        aside: takes the steps that may block.
         keys: the private keys, parsed once for all connections.
         host_keys: says whom to trust.
         on_closed: called once on the engine's thread when the connection has ended.
@@ -75,6 +76,7 @@ class Connection:
         settings: ConnectionSettings,
         engine: Engine,
         resolver: Resolver,
+        aside: BlockingCalls,
         keys: KeyStore,
         host_keys: HostKeyChecker,
         on_closed: Callable[[Connection], Any],
@@ -86,19 +88,22 @@ class Connection:
         self.idle_since = 0.0
         self._engine = engine
         self._resolver = resolver
+        self._aside = aside
         self._host_keys = host_keys
         self._authenticator = Authenticator(settings, keys)
         self._on_closed = on_closed
-        # Guards state and lessee: the engine's thread and the transport's both move them.
+        # Guards state, lessee and watch: the engine's thread moves them, and others that close.
         self._lock = threading.Lock()
+        # Held by who feeds the transport: the engine, or who closes or reaps between two runs.
+        self._feeding = threading.RLock()
         self._dialer: Optional[Dialer] = None
-        self._sock: Optional[PacketSocket] = None
-        self._flush_socket: Optional[socket.socket] = None
-        self._flush_watch: Optional[Watch] = None
+        self._stream: Optional[PacketStream] = None
+        self._watch: Optional[Watch] = None
         self._transport: Optional[ClientTransport] = None
         self._auth_deadline = 0.0
         self._unanswered = 0
         self._began = 0.0
+        self._stalled = 0.0
         self._address = ""
 
     def __repr__(self) -> str:
@@ -126,6 +131,8 @@ class Connection:
 
     def lease(self, lessee: Lessee) -> bool:
         """Give the idle connection to a lessee; False if it has ended meanwhile."""
+        # What the peer did while nobody looked: it may have hung up.
+        self.read_now()
         with self._lock:
             if self.state is not ConnectionState.READY:
                 return False
@@ -150,6 +157,7 @@ class Connection:
             self._move(ConnectionEvent.DIAL)
             self.lessee = lessee
         self._began = self._engine.clock()
+        self._stalled = self._engine.stalled
         self._engine.call_later(settings.connect_timeout, self._on_deadline)
         self._resolver.resolve(
             settings.hostname, settings.port, settings.address_family, self._on_addresses
@@ -193,11 +201,11 @@ class Connection:
                 sock.close()
                 return
         self._address = str(sock.getpeername()[0])
-        self._sock = PacketSocket(sock, lambda: self._engine.post(self._on_blocked))
-        self._transport = transport = ClientTransport(self._sock, self._on_transport_ended)
+        self._stream = PacketSocket(sock, lambda: self._engine.post(self._on_blocked))
+        self._transport = transport = ClientTransport(self._stream, self._on_transport_ended)
         transport.name = f"pyclustershell {self.settings.node}"
-        transport.daemon = True
         if self._apply_algorithms(transport):
+            self.watch()
             transport.negotiate(self._on_keyed)
 
     def _apply_algorithms(self, transport: ClientTransport) -> bool:
@@ -217,9 +225,98 @@ class Connection:
                 return False
         return True
 
+    # -- reading and writing --
+
+    def watch(self) -> None:
+        """Have the engine read from now on. On the engine's thread."""
+        with self._lock:
+            stream = self._stream
+            if stream is None or self._watch is not None or self.transport.paused:
+                return
+            if self.state is not ConnectionState.CLOSED:
+                events = READ if stream.flush() else READ | WRITE
+                self._watch = self._engine.register(stream, events, self._on_ready)
+
+    def unwatch(self) -> None:
+        """Have the engine read no more. On the engine's thread, or when it does not run."""
+        with self._lock:
+            if self._watch is not None:
+                self._engine.unregister(self._watch)
+                self._watch = None
+            if self.state is ConnectionState.CLOSED and self._stream is not None:
+                self._stream.free()
+
+    def _on_ready(self, events: int) -> None:
+        watch, stream = self._watch, self._stream
+        if events & WRITE and watch is not None and stream is not None and stream.flush():
+            self._engine.modify(watch, READ)
+        if events & READ:
+            self._read()
+
+    def _on_blocked(self) -> None:
+        """The peer does not take what is written: wait until it does."""
+        if self._watch is not None:
+            self._engine.modify(self._watch, READ | WRITE)
+
+    def _read(self) -> bool:
+        """Feed the transport with what has come; False where that is nothing."""
+        stream, transport = self._stream, self._transport
+        if stream is None or transport is None:
+            return False
+        with self._feeding:
+            try:
+                data = stream.read()
+            except OSError as error:
+                transport.end(error)
+                return False
+            if data:
+                transport.feed(data)
+            elif data is not None:
+                transport.end(EOFError())
+            return bool(data)
+
+    def read_now(self) -> None:
+        """Read what has come, without waiting. On any thread, also while the engine is at rest."""
+        if self._transport is None:
+            return
+        with self._feeding:
+            while self.state is not ConnectionState.CLOSED and not self.transport.paused:
+                if not self._read():
+                    break
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when :meth:`read_now` has something to read."""
+        if self._stream is None:
+            raise RuntimeError(f"{self!r} has no stream yet")
+        return self._stream.fileno()
+
+    def _step_aside(self, step: Callable[[], Any]) -> None:
+        """Take a step that may block on another thread. Until it is over, nothing is read."""
+        transport = self.transport
+        transport.paused = True
+        self.unwatch()
+
+        def job() -> None:
+            transport.guard(step)
+            self._engine.post(self._come_back)
+
+        self._aside.run(job)
+
+    def _come_back(self) -> None:
+        if self.state is not ConnectionState.CLOSED:
+            with self._feeding:
+                self.transport.resume()
+            self.watch()
+
     def _on_deadline(self) -> None:
         """The connect timeout, then the one for authentication."""
         state = self.state
+        stalled = self._engine.stalled - self._stalled
+        if stalled:
+            # A slow handler kept us from reading: that is not the peer's fault.
+            self._stalled += stalled
+            self._engine.call_later(stalled, self._on_deadline)
+            return
         if state is ConnectionState.DIALING:
             self._fail_connect("Connection timed out")
         elif state is ConnectionState.HANDSHAKING:
@@ -245,18 +342,18 @@ class Connection:
 
         paramiko's own keepalive never gives up on a dead one (paramiko#2463).
         """
-        if self.settings.keepalive > 0 and self._sock is not None:
-            self._sock.received = False
+        if self.settings.keepalive > 0 and self._stream is not None:
+            self._stream.received = False
             self._unanswered = 0
             self._engine.call_later(self.settings.keepalive, self._check_peer(self.lessee))
 
     def _check_peer(self, lessee: Optional[Lessee]) -> Callable[[], None]:
         def check() -> None:
-            sock = self._sock
-            if self.state is not ConnectionState.LEASED or self.lessee is not lessee or not sock:
+            stream = self._stream
+            if self.state is not ConnectionState.LEASED or self.lessee is not lessee or not stream:
                 return
-            self._unanswered = 0 if sock.received else self._unanswered + 1
-            sock.received = False
+            self._unanswered = 0 if stream.received else self._unanswered + 1
+            stream.received = False
             if self._unanswered > self.settings.keepalive_count:
                 cause = "Timeout, server not responding"
                 self._fail(
@@ -272,28 +369,7 @@ class Connection:
 
         return check
 
-    def _on_blocked(self) -> None:
-        """The peer does not take what is written: wait until it does."""
-        sock = self._sock
-        if sock is None or self._flush_watch is not None or self.state is ConnectionState.CLOSED:
-            return
-        # A descriptor of its own: the transport's thread may close the other one at any time.
-        self._flush_socket = sock.dup()
-        self._flush_watch = self._engine.register(self._flush_socket, WRITE, self._on_writable)
-
-    def _on_writable(self, _events: int) -> None:
-        if self._sock is None or self._sock.flush():
-            self._stop_flushing()
-
-    def _stop_flushing(self) -> None:
-        if self._flush_watch is not None:
-            self._engine.unregister(self._flush_watch)
-            self._flush_watch = None
-        if self._flush_socket is not None:
-            self._flush_socket.close()
-            self._flush_socket = None
-
-    # -- handshake and authentication, on the transport's thread --
+    # -- handshake and authentication --
 
     def _on_keyed(self) -> None:
         transport = self.transport
@@ -311,7 +387,11 @@ class Connection:
             self._auth_deadline = self._engine.clock() + self.settings.auth_timeout
             if self._move(ConnectionEvent.KEYED) is ConnectionState.CLOSED:
                 return
-        self._authenticate(None, partial=False)
+        if self._authenticator.may_block:
+            self.transport.aside = self._step_aside
+            self._step_aside(lambda: self._authenticate(None, partial=False))
+        else:
+            self._authenticate(None, partial=False)
 
     def _authenticate(self, allowed: Optional[tuple[str, ...]], partial: bool) -> None:
         """Make the next attempt, where there is one. Returns at once; the answer comes later."""
@@ -347,6 +427,7 @@ class Connection:
                 return
             self._move(ConnectionEvent.LEASE)
             lessee = self.lessee
+        self.transport.aside = None
         if logger.isEnabledFor(logging.INFO):
             logger.info(
                 "%s: connected to %s port %s as %s in %.3f s",
@@ -362,7 +443,7 @@ class Connection:
     # -- the end --
 
     def _on_transport_ended(self) -> None:
-        """The transport's thread is about to end: by us, by the peer or by an error."""
+        """The transport has ended: by the peer or by an error."""
         state = self.state
         if state in (ConnectionState.CLOSED, ConnectionState.READY):
             self._fail(None)
@@ -440,25 +521,18 @@ class Connection:
             lessee, self.lessee = self.lessee, None
         if self._transport is not None:
             self._transport.close()
-        if self._sock is not None:
-            self._sock.close()
+        if self._stream is not None:
+            self._stream.close()
+            with self._lock:
+                if self._watch is None:
+                    self._stream.free()
         self._engine.post(self._after_close, lessee, error)
 
     def _after_close(self, lessee: Optional[Lessee], error: Optional[NodeError]) -> None:
         if self._dialer is not None:
             self._dialer.cancel()
             self._dialer = None
-        self._stop_flushing()
+        self.unwatch()
         self._on_closed(self)
         if lessee is not None and error is not None:
             lessee.on_lost(error)
-
-    def join(self) -> None:
-        """Wait until the closed connection's thread has ended, for 2 seconds at the most."""
-        transport = self._transport
-        if (
-            transport is not None
-            and transport.is_alive()
-            and transport is not threading.current_thread()
-        ):
-            transport.join(_JOIN_TIMEOUT)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable
 
 from ..engine.engine import Engine
+from .aside import BlockingCalls
 from .auth.authenticator import KeyStore
 from .config.options import SSHOptions, resolve
 from .config.settings import ConnectionSettings
@@ -14,6 +15,9 @@ from .dialer import Resolver
 from .hostkeys.checker import HostKeyChecker
 from .pool import TransportPool
 from .reaper import Reaper
+
+# How many connections may wait for an agent, a prompt or the decryption of a key at once.
+_AUTHENTICATION_THREADS = 32
 
 
 class SSHContext:
@@ -31,11 +35,12 @@ class SSHContext:
 
     def __init__(self, engine: Engine, reaper: Reaper, limit: int, idle_ttl: float) -> None:
         resolver, keys, host_keys = Resolver(), KeyStore(), HostKeyChecker()
+        aside = BlockingCalls("authentication", _AUTHENTICATION_THREADS)
 
         def connect(
             settings: ConnectionSettings, on_closed: Callable[[Connection], None]
         ) -> Connection:
-            return Connection(settings, engine, resolver, keys, host_keys, on_closed)
+            return Connection(settings, engine, resolver, aside, keys, host_keys, on_closed)
 
         self.pool = TransportPool(engine, connect, reaper, limit, idle_ttl)
         self._config_cache = ConfigCache()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import threading
 from collections import deque
 from contextlib import suppress
 from typing import Any, Callable, NamedTuple, Optional
 
 from ..engine.engine import WRITE, Engine, Watch
 from ..engine.timer import Timer
+from .aside import BlockingCalls
 
 # Name resolution blocks: this many names are looked up at once, in a thread each.
 _RESOLVER_THREADS = 8
@@ -40,9 +40,7 @@ class Resolver:
     """Looks up names in a few threads, which end when nothing is left to look up."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._queue: deque[Callable[[], None]] = deque()
-        self._threads = 0
+        self._calls = BlockingCalls("resolver", _RESOLVER_THREADS)
 
     def resolve(
         self,
@@ -78,27 +76,12 @@ class Resolver:
             else:
                 then(addresses, None)
 
-        with self._lock:
-            self._queue.append(job)
-            if self._threads < _RESOLVER_THREADS:
-                self._threads += 1
-                threading.Thread(
-                    target=self._work, name="pyclustershell resolver", daemon=True
-                ).start()
+        self._calls.run(job)
 
     @staticmethod
     def _look_up(host: str, port: int, family: int, flags: int = 0) -> list[Address]:
         found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, 0, flags)
         return [Address(*entry) for entry in found]
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._threads -= 1
-                    return
-                job = self._queue.popleft()
-            job()
 
 
 def interleave(addresses: list[Address]) -> list[Address]:

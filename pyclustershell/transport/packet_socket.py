@@ -1,25 +1,61 @@
-"""The socket that a paramiko Transport reads and writes."""
+"""What carries a transport's packets: bytes that are read and written without ever waiting."""
 
 from __future__ import annotations
 
-import select
 import socket
 import threading
 from contextlib import suppress
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Protocol
 
-# One recv brings as many packets as have come; paramiko asks for 16 bytes, then for the rest.
+# One recv brings as many packets as have come.
 _READ_SIZE = 65536
 
-# Without it (Windows) the socket itself is non-blocking and the reader waits in select.
-_DONT_WAIT: Optional[int] = getattr(socket, "MSG_DONTWAIT", None)
+# How much of what was kept is handed to the system at once.
+_FLUSH_SIZE = 262144
+
+
+class PacketStream(Protocol):
+    """A stream of bytes to the peer and back, by whatever way.
+
+    One thread at a time reads; any writes.
+
+    Attributes:
+        received: set when something has come; whoever watches the peer resets it.
+    """
+
+    received: bool
+
+    def fileno(self) -> int:
+        """The descriptor that is readable when :meth:`read` has something to say."""
+        ...
+
+    def read(self) -> Optional[bytes]:
+        """What has come: None where that is nothing, b'' at the end of the stream."""
+        ...
+
+    def send(self, data: bytes) -> int:
+        """Send all of it, or keep what the peer does not take now. Returns ``len(data)``."""
+        ...
+
+    def flush(self) -> bool:
+        """Send what was kept, as far as the peer takes it. Returns whether nothing is left."""
+        ...
+
+    def close(self) -> None:
+        """End the stream, but keep the descriptor: somebody may wait on it. On any thread."""
+        ...
+
+    def free(self) -> None:
+        """Free the descriptor of a closed stream, which nobody waits on any more."""
+        ...
+
+    def settimeout(self, timeout: Optional[float]) -> None:
+        """Do nothing; paramiko calls it."""
+        ...
 
 
 class PacketSocket:
-    """A connected socket with buffered reads and with writes that never block.
-
-    One thread reads: the transport's own. Any thread writes. What the peer does not take at once
-    is kept, and sent by :meth:`flush`; the amount is bounded by the windows of SSH's channels.
+    """A connected socket as a :class:`PacketStream`.
 
     Args:
         sock: a connected socket, which this object owns from now on.
@@ -28,18 +64,12 @@ class PacketSocket:
     """
 
     def __init__(self, sock: socket.socket, on_blocked: Callable[[], Any]) -> None:
-        # No timeout: with one, every recv is a poll and a recv. Whoever wants the reader to stop
-        # calls close(), which ends its recv at once.
-        sock.setblocking(_DONT_WAIT is not None)
+        sock.setblocking(False)
         self._sock = sock
         self._on_blocked = on_blocked
-        self._incoming = b""
-        self._position = 0
         self._write_lock = threading.Lock()
         self._backlog = bytearray()
-        self._reader: Optional[int] = None
         self._shut = False
-        #: Set when something has come; whoever watches the peer resets it.
         self.received = False
 
     def __repr__(self) -> str:
@@ -52,49 +82,32 @@ class PacketSocket:
         return self._shut
 
     def fileno(self) -> int:
-        """The socket's descriptor."""
+        """The socket's descriptor; -1 once it is freed."""
         return self._sock.fileno()
 
-    def dup(self) -> socket.socket:
-        """Another socket object for the same connection, for who waits to write."""
-        return self._sock.dup()
-
-    def getpeername(self) -> Any:
-        """The peer's address."""
-        return self._sock.getpeername()
-
     def settimeout(self, timeout: Optional[float]) -> None:
-        """Do nothing: paramiko sets 0.1 s, which would wake every idle transport 10 times a second.
+        """Do nothing: paramiko's 0.1 s would make it a blocking socket again."""
 
-        https://github.com/paramiko/paramiko/issues/361
+    def read(self) -> Optional[bytes]:
+        """What has come: None where that is nothing, b'' at the end of the stream.
+
+        Raises:
+            OSError: the connection is broken.
         """
-
-    def recv(self, size: int) -> bytes:
-        """Wait for data; up to ``size`` bytes, b'' at the end of the stream."""
-        position = self._position
-        data = self._incoming[position : position + size]
-        if data:
-            self._position = position + len(data)
-            return data
-        if self._reader is None:
-            self._reader = threading.get_ident()
-        self._incoming = data = self._receive()
+        if self._shut:
+            return b""
+        try:
+            data = self._sock.recv(_READ_SIZE)
+        except BlockingIOError:
+            return None
         self.received = True
-        self._position = min(size, len(data))
-        return data[:size]
-
-    def _receive(self) -> bytes:
-        while not self._shut:
-            try:
-                return self._sock.recv(_READ_SIZE)
-            except BlockingIOError:
-                select.select([self._sock], [], [])
-        return b""
+        return data
 
     def send(self, data: bytes) -> int:
         """Send all of it, or keep what the peer does not take now. Returns ``len(data)``.
 
-        A broken connection is not an error here: the reader learns of it.
+        What is kept is bounded by the windows of SSH's channels. A broken connection is not an
+        error here: the reader learns of it.
         """
         with self._write_lock:
             if self._backlog:
@@ -108,20 +121,21 @@ class PacketSocket:
         return len(data)
 
     def _send_some(self, data: bytes) -> int:
+        if self._shut:
+            return len(data)
         try:
-            return self._sock.send(data, _DONT_WAIT or 0)
+            return self._sock.send(data)
         except BlockingIOError:
             return 0
         except OSError:
-            # Reset or shut: nothing more can be sent, and the reader's recv ends.
-            self._shut_down()
+            # Reset: nothing more can be sent. What the peer sent before can still be read.
             return len(data)
 
     def flush(self) -> bool:
         """Send what was kept, as far as the peer takes it. Returns whether nothing is left."""
         with self._write_lock:
             if self._backlog:
-                sent = self._send_some(bytes(self._backlog[:262144]))
+                sent = self._send_some(bytes(self._backlog[:_FLUSH_SIZE]))
                 del self._backlog[:sent]
             return not self._backlog
 
@@ -130,18 +144,14 @@ class PacketSocket:
         """How many bytes the peer has not taken yet."""
         return len(self._backlog)
 
-    def _shut_down(self) -> None:
+    def close(self) -> None:
+        """End the connection, but keep the descriptor: somebody may wait on it. On any thread."""
         self._shut = True
-        # Not connected any more: then the reader's recv has ended, too.
-        with suppress(OSError):
+        with suppress(OSError):  # the peer has ended it already
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def close(self) -> None:
-        """End the connection: a waiting reader returns at once, and closes the descriptor.
-
-        A descriptor that another thread waits on must not be closed under it: its number could be
-        reused by the time that the other thread looks at it.
-        """
-        self._shut_down()
-        if self._reader is None or self._reader == threading.get_ident():
+    def free(self) -> None:
+        """Free the descriptor, which nobody waits on any more. On any thread."""
+        with self._write_lock:
+            self._shut = True
             self._sock.close()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol, Union
 
 from ..engine.engine import Engine
+from ..engine.polling import wait_readable
 from ..engine.timer import Timer
 from .reaper import Reaper
 from .state import ConnectionState
@@ -15,6 +16,9 @@ from .state import ConnectionState
 if TYPE_CHECKING:
     from .config.settings import ConnectionSettings
     from .connection import Connection, Lessee
+
+# While a closing thread reads instead of the engine, in seconds: the engine may read, too.
+_GLANCE = 0.05
 
 
 class Reuse(NamedTuple):
@@ -79,6 +83,13 @@ class Ending(Protocol):
 
     #: Seconds between TERM and KILL.
     grace: float
+    #: Where the command runs.
+    connection: Connection
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the command has ended."""
+        ...
 
     def kill(self) -> None:
         """Send KILL now, and give the connection back."""
@@ -117,6 +128,8 @@ class TransportPool:
         # the engine's thread and, after a run, by the reaper's.
         self._lock = threading.RLock()
         self._open: set[Connection] = set()
+        # These and those that were closed, until their descriptors are freed.
+        self._unfreed: set[Connection] = set()
         self._idle: dict[ConnectionSettings, dict[Connection, None]] = {}
         self._recent: dict[Connection, None] = {}  # all idle ones, least recently used first
         self._waiting: deque[Lessee] = deque()
@@ -187,6 +200,7 @@ class TransportPool:
                         self._drop(decision.evict)
                     connection = self._connect(lessee.settings, self._on_closed)
                     self._open.add(connection)
+                    self._unfreed.add(connection)
             lessee.on_turn()
             if isinstance(decision, Reuse):
                 lessee.on_leased(connection, reused=True)
@@ -220,6 +234,7 @@ class TransportPool:
         """A connection has ended, on the engine's thread."""
         with self._lock:
             self._open.discard(connection)
+            self._unfreed.discard(connection)
             self._take_from_idle(connection)
         self._serve()
 
@@ -285,6 +300,9 @@ class TransportPool:
             self._cancel_reaping()
             self._cancel_reaping = None
         with self._lock:
+            for connection in list(self._unfreed):
+                connection.read_now()
+                connection.watch()
             self._forget_closed()
             # Where the limit was lowered, the least recently used ones go.
             for connection in list(self._recent)[: max(0, len(self._open) - self.limit)]:
@@ -293,6 +311,10 @@ class TransportPool:
 
     def on_run_ends(self) -> None:
         """The engine does not run any more: the reaper watches over idle connections."""
+        with self._lock:
+            for connection in list(self._unfreed):
+                connection.unwatch()
+            self._unfreed &= self._open
         self._expiry = None
         self._reap()
 
@@ -317,8 +339,9 @@ class TransportPool:
         Commands that are being killed are waited for until their grace period is over.
         """
         with self._lock:
-            grace = max((ending.grace for ending in self._endings), default=0.0)
-            self._ended.wait_for(lambda: not self._endings, grace)
+            endings = list(self._endings)
+        self._await(endings, max((ending.grace for ending in endings), default=0.0))
+        with self._lock:
             left = list(self._endings)
         for ending in left:
             ending.kill()
@@ -329,8 +352,21 @@ class TransportPool:
             connections = list(self._open)
             for connection in connections:
                 self._drop(connection)
-        for connection in connections:
-            connection.join()
+
+    def _await(self, endings: list[Ending], patience: float) -> None:
+        """Wait until commands that are being killed are gone: nobody else reads for them now."""
+        clock = self._engine.clock
+        deadline = clock() + patience
+        while (left := deadline - clock()) > 0:
+            endings = [ending for ending in endings if not ending.is_gone]
+            if not endings:
+                break
+            wait_readable([ending.connection for ending in endings], min(left, _GLANCE))
+            for ending in endings:
+                ending.connection.read_now()
+        with self._lock:
+            # What follows is the reaper's: see Termination.
+            self._ended.wait_for(lambda: not self._endings, max(0.0, deadline - clock()))
 
     @property
     def open_count(self) -> int:

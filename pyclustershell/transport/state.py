@@ -100,7 +100,7 @@ COMMAND_MOVES: Mapping[tuple[CommandState, CommandEvent], CommandState] = {
     (_S.RUNNING, _SE.ABORTED): _S.DONE,
     (_S.AWAITING_EXIT, _SE.ABORTED): _S.DONE,
     (_S.AWAITING_EOF, _SE.ABORTED): _S.DONE,
-    # Late: the transport's thread had posted it when the command was aborted or lost.
+    # Late: it had been posted when the command was aborted or lost.
     (_S.DONE, _SE.STARTED): _S.DONE,
     (_S.DONE, _SE.EOF): _S.DONE,
     (_S.DONE, _SE.EXITED): _S.DONE,

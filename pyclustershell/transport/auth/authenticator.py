@@ -2,7 +2,7 @@
 
 :class:`Authenticator` decides and does no I/O on the connection. It is asked for the next attempt
 and told what the server said of the last one; it may block, for an agent or for a function of the
-user, and so is called on the transport's thread.
+user (see :attr:`Authenticator.may_block`), and is called on a thread aside then.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ MaxAuthTries."""
 
 PromptHandler = Callable[[str, str, Sequence[tuple[str, bool]]], Sequence[str]]
 """Answers a request of RFC 4256: called with its name, its instruction and its prompts."""
+
+
+# Any other key may be one that somebody else holds: an agent, a token.
+_KEYS_AT_HAND = (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey)
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,21 @@ class Authenticator:
         self._agent_keys: Optional[list[AgentKey]] = None
         # In the order in which they were found; a dict to have each once.
         self._notes: dict[str, None] = {}
+
+    @property
+    def may_block(self) -> bool:
+        """Whether an attempt may have to wait: for an agent, a user, or a key to be decrypted."""
+        settings = self._settings
+        if callable(settings.password) or settings.keyboard_interactive is not None:
+            return True
+        if settings.agent and (settings.identity_agent or default_agent()) is not None:
+            return True
+        return not all(
+            self._store.is_read(key, settings.passphrase)
+            if isinstance(key, (str, bytes))
+            else isinstance(key, _KEYS_AT_HAND)
+            for key in (*settings.pkeys, *settings.identity_files)
+        )
 
     def next(self, allowed: Optional[tuple[str, ...]], partial: bool) -> Optional[Attempt]:
         """Return what to try next, or None if there is nothing left.

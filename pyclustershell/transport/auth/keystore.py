@@ -106,6 +106,11 @@ class KeyStore:
             (source, stamp, passphrase), lambda: self._load(source, passphrase, node)
         )
 
+    def is_read(self, source: Union[str, bytes], passphrase: Optional[PerNode[str]]) -> bool:
+        """Whether :meth:`load` would return at once."""
+        stamp = None if isinstance(source, bytes) else file_stamp(source)
+        return self._keys.has((source, stamp, passphrase))
+
     def certificate(self, source: str) -> Union[Certificate, str]:
         """Return the certificate of a file or a literal line, or why there is none."""
         stamp = None if " " in source else file_stamp(source)
@@ -163,6 +168,11 @@ class _Memo(Generic[T]):
         self._lock = threading.Lock()
         self._slots: dict[Hashable, _Slot[T]] = {}
 
+    def has(self, key: Hashable) -> bool:
+        """Whether the value of this key has been made."""
+        slot = self._slots.get(key)
+        return slot is not None and bool(slot.values)
+
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return the value of this key, made now if nobody has yet."""
         with self._lock:
@@ -218,7 +228,7 @@ def _passphrase(ask: Callable[[], Optional[str]]) -> bytes:
     try:
         passphrase = ask()
     except Exception as error:
-        # The user's function runs on a transport's thread: its failure is this key's, no more.
+        # The user's function runs on a thread aside: its failure is this key's, no more.
         raise ValueError(
             f"is encrypted, and asking for the passphrase failed: {type(error).__name__}"
         ) from error

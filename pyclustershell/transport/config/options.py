@@ -70,9 +70,9 @@ class SSHOptions:
         port: TCP port, or a function of the node (Port).
         hostname: name or address to connect to, or a function of the node; ``%h`` stands for the
             node's name (HostName).
-        password: password, or a function of the node, called on a transport's thread when needed.
+        password: password, or a function of the node, called on a thread aside when needed.
         passphrase: passphrase of encrypted keys, or a function of the node; a function is called
-            once per key, on a transport's thread.
+            once per key, on a thread aside.
         pkeys: private keys: paramiko keys, paths, or PEM texts. They are tried first, and the
             default identity files are not tried.
         certificates: OpenSSH certificates of keys: paths, or the lines themselves

@@ -18,7 +18,7 @@ Prompts = Sequence[tuple[str, bool]]
 
 KeyboardInteractive = Callable[[str, str, str, Prompts], Sequence[str]]
 """Answers a server's questions: called with the node, the request's name, its instruction and its
-prompts; returns one answer per prompt. Runs on a transport's thread, one call at a time."""
+prompts; returns one answer per prompt. Runs on a thread aside, one call at a time."""
 
 DEFAULT_PORT = 22
 
