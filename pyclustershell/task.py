@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import sys
 import threading
-import warnings
 import weakref
 from contextlib import suppress
 from traceback import print_exception
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
-from .defaults import check_task_info, file_defaults, task_defaults, task_info
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
 from .engine.polling import make_selector
@@ -29,16 +26,16 @@ from .exceptions import (
 )
 from .nodeset import NodeSet
 from .results import Results
+from .taskconnections import TaskConnections
 from .taskresults import TaskResults
+from .tasksettings import TaskSettings, check_info
 from .taskthread import TaskThread
-from .worker.registry import worker_class
+from .transport.reaper import Reaper, process_reaper
 
 if TYPE_CHECKING:
     from .transport.config.options import SSHOptions
     from .transport.config.settings import ConnectionSettings
-    from .transport.context import SSHContext
     from .transport.pool import TransportPool
-    from .transport.reaper import Reaper
     from .worker.worker import Worker
 
 __all__ = [
@@ -64,10 +61,6 @@ _DESCRIPTORS_PER_NODE = 3
 _DESCRIPTORS_SPARE = 64
 
 
-def _print_debug(_task: Task, line: str) -> None:
-    print(line)
-
-
 class _Abort(BaseException):
     """Carries ``Task.abort()`` from a handler up to ``Task.resume()``."""
 
@@ -87,7 +80,7 @@ def _on_tasks_thread(method: Method) -> Method:
     def call(self: Task, *args: Any, **kwargs: Any) -> Any:
         if threading.current_thread() is self.thread:
             return method(self, *args, **kwargs)
-        self._engine.post(functools.partial(method, self, *args, **kwargs))
+        self.post(functools.partial(method, self, *args, **kwargs))
         return None
 
     return cast(Method, call)
@@ -126,29 +119,22 @@ class Task(TaskResults):
         if hasattr(self, "_engine"):
             return  # found, not made
         self.results = Results()
-        self._info = {**task_info(), "print_debug": _print_debug}
-        self._default = task_defaults()
-        # What was set, as opposed to what is only a default: OpenSSH's files come in between.
-        self._info_set = set(file_defaults()["task.info"])
-        self._engine = Engine(make_selector=lambda: make_selector(self._default["engine"]))
-        self._ssh: Optional[SSHContext] = None
-        self._ssh_layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
-        self._ssh_common: Optional[SSHOptions] = None
-        self._ssh_settings: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
+        self._settings = TaskSettings()
+        self._engine = Engine(make_selector=lambda: make_selector(self.default("engine")))
+        self._connections = TaskConnections(self._engine, self.reaper, self._settings)
         self._excepthook: ExceptHook = self.default_excepthook
         self._runner: Optional[TaskThread] = None
         if thread is not None:
             self.thread = thread
             return
-        self._runner = TaskThread(self._run_guarded, self._engine.post)
+        self._runner = TaskThread(self._run_guarded, self.post)
         self.thread = self._runner.thread
         with _tasks_lock:
             _threads_tasks[self.thread] = self
         self._runner.start()
 
     def __repr__(self) -> str:
-        pool = self._ssh.pool if self._ssh is not None else "no connections"
-        return f"<Task of {self.thread.name}: {self._engine!r}, {pool!r}>"
+        return f"<Task of {self.thread.name}: {self._engine!r}, {self._connections!r}>"
 
     def __enter__(self) -> Task:
         return self
@@ -165,7 +151,7 @@ class Task(TaskResults):
 
     def info(self, info_key: str, def_val: Any = None) -> Any:
         """The value of an info key, or ``def_val`` where there is no such key."""
-        return self._info.get(info_key, def_val)
+        return self._settings.info.get(info_key, def_val)
 
     def set_info(self, info_key: str, value: Any) -> None:
         """Set an info key: one of those that the task reads, or a key of your own (``USER_*``).
@@ -173,22 +159,13 @@ class Task(TaskResults):
         Raises:
             ValueError, TypeError, ConfigurationError: the value is wrong for this key.
         """
-        check_task_info(info_key, value)
-        if info_key == "ssh_options" and value:
-            from .transport.config.options import SSHOptions
-
-            SSHOptions.parse_command_line(value)
-        if info_key in ("ssh_path", "scp_path") and value:
-            warnings.warn(
-                f"{info_key} is ignored: no ssh program is started", UserWarning, stacklevel=2
-            )
+        check_info(info_key, value)
         self._store_info(info_key, value)
 
     @_on_tasks_thread
     def _store_info(self, info_key: str, value: Any) -> None:
-        self._info[info_key] = value
-        self._info_set.add(info_key)
-        self._forget_settings()
+        self._settings.set_info(info_key, value)
+        self._connections.forget_settings()
         if self._engine.running:
             self._apply_limits()
 
@@ -198,9 +175,7 @@ class Task(TaskResults):
         ``local_worker`` and ``distant_worker`` are worker classes, by default those that
         ``local_workername`` and ``distant_workername`` name.
         """
-        if default_key in ("local_worker", "distant_worker") and default_key not in self._default:
-            return worker_class(self._default[f"{default_key}name"])
-        return self._default.get(default_key, def_val)
+        return self._settings.get_default(default_key, def_val)
 
     def set_default(self, default_key: str, value: Any) -> None:
         """Set a default key: what later workers are made with.
@@ -209,11 +184,7 @@ class Task(TaskResults):
             ImportError: there is no worker of the name given as ``*_workername``.
             ValueError: ``engine`` is none of 'auto', 'epoll', 'poll' and 'select'.
         """
-        if default_key in ("local_workername", "distant_workername"):
-            self._default[default_key[: -len("name")]] = worker_class(value)
-        elif default_key == "engine":
-            make_selector(value).close()
-        self._default[default_key] = value
+        self._settings.set_default(default_key, value)
 
     def configure_ssh(self, nodes: Any = None, **options: Any) -> None:
         """Say how connections are made: for all nodes, or for some.
@@ -229,10 +200,7 @@ class Task(TaskResults):
             TypeError: an option is unknown, or has a value of a wrong type.
             ValueError: an option has a wrong value.
         """
-        from .transport.config.options import SSHOptions
-
-        self._ssh_layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
-        self._forget_settings()
+        self._connections.configure(nodes, options)
 
     def connection_settings(
         self, node: str, ssh: Optional[SSHOptions] = None
@@ -246,44 +214,7 @@ class Task(TaskResults):
         Raises:
             NodeConfigurationError: options or configuration files are wrong for this node.
         """
-        settings = self._ssh_settings.get((node, ssh))
-        if settings is None:
-            settings = self._connections.resolve(node, self._ssh_options(node, ssh))
-            self._ssh_settings[node, ssh] = settings
-        return settings
-
-    def _forget_settings(self) -> None:
-        """Something was set that the nodes' settings are made of."""
-        self._ssh_settings.clear()
-        self._ssh_common = None
-
-    def _ssh_options(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
-        """What info keys, ``ssh_options``, :meth:`configure_ssh` and one call say for a node."""
-        # The same for every node, and so brought together once, not once per node.
-        if self._ssh_common is None:
-            self._ssh_common = self._common_ssh_options()
-        options = self._ssh_common
-        for nodes, layer in self._ssh_layers:
-            if nodes is not None and node in nodes:
-                options = layer.over(options)
-        return options if ssh is None else ssh.over(options)
-
-    def _common_ssh_options(self) -> SSHOptions:
-        from .transport.config.options import SSHOptions
-
-        # From the weakest to the strongest. An info key that was not set is a mere default, which
-        # is weaker than the configuration files.
-        options = SSHOptions()
-        if "connect_timeout" in self._info_set and self.info("connect_timeout"):
-            options = SSHOptions(connect_timeout=self.info("connect_timeout"))
-        if self.info("ssh_user"):
-            options = SSHOptions(user=self.info("ssh_user")).over(options)
-        if self.info("ssh_options"):
-            options = SSHOptions.parse_command_line(self.info("ssh_options")).over(options)
-        for nodes, layer in self._ssh_layers:
-            if nodes is None:
-                options = layer.over(options)
-        return options
+        return self._connections.settings_of(node, ssh)
 
     # -- running --
 
@@ -413,7 +344,7 @@ class Task(TaskResults):
             autoclose: whether the run may end although the port is open.
         """
         limit = self.default("port_qlimit")
-        port = EnginePort(self._engine.post, handler, autoclose, limit, self.thread)
+        port = EnginePort(self.post, handler, autoclose, limit, self.thread)
         self._add_port(port)
         return port
 
@@ -483,8 +414,7 @@ class Task(TaskResults):
         except EngineCapacityError:
             self._engine.clear()
             raise
-        if self._ssh is not None:
-            self._ssh.pool.on_run_begins()
+        self._connections.on_run_begins()
         kill = False
         try:
             self._engine.run(timeout or None)
@@ -492,8 +422,7 @@ class Task(TaskResults):
             self.results.clear()
             kill = abort.kill
         finally:
-            if self._ssh is not None:
-                self._ssh.pool.on_run_ends()
+            self._connections.on_run_ends()
         if kill:
             self.close()
 
@@ -528,9 +457,7 @@ class Task(TaskResults):
 
     def _apply_limits(self) -> None:
         self._engine.fanout = self.info("fanout")
-        if self._ssh is not None:
-            self._ssh.pool.limit = self._pool_size()
-            self._ssh.pool.idle_ttl = self.info("ssh_idle_ttl")
+        self._connections.apply_limits()
 
     def _check_capacity(self) -> None:
         at_once = min(self._engine.fanout, self._engine.backlog)
@@ -588,7 +515,7 @@ class Task(TaskResults):
             if not self._engine.running:
                 self._clear(kill)
         elif self._engine.running:
-            self._engine.post(_raise_abort, kill)
+            self.post(_raise_abort, kill)
 
     def _clear(self, kill: bool) -> None:
         self._engine.clear()
@@ -610,27 +537,10 @@ class Task(TaskResults):
 
         Waits, for ``ssh_kill_grace`` seconds at the most, for commands that are being killed.
         """
-        if self._ssh is not None:
-            self._ssh.pool.close()
-            self._ssh = None
+        self._connections.close()
         self._engine.close()
 
-    # -- connections --
-
-    @property
-    def _connections(self) -> SSHContext:
-        if self._ssh is None:
-            # Here, not at the top: importing this package does not import paramiko.
-            from .transport.context import SSHContext
-
-            self._ssh = SSHContext(
-                self._engine, self.reaper, self._pool_size(), self.info("ssh_idle_ttl")
-            )
-            _close_at_exit(self)
-        return self._ssh
-
-    def _pool_size(self) -> int:
-        return int(self.info("ssh_pool_size") or self.info("fanout"))
+    # -- what workers need of their task --
 
     @property
     def pool(self) -> TransportPool:
@@ -640,21 +550,26 @@ class Task(TaskResults):
     @property
     def reaper(self) -> Reaper:
         """Who sees to what comes after the end of a run."""
-        return _reaper()
+        return process_reaper()
+
+    def post(self, callback: Callable[..., Any], *args: Any) -> None:
+        """Have ``callback(*args)`` called on the task's thread. May be called from any thread.
+
+        It is called in the loop's next pass, or at the start of the next run. What it raises ends
+        the run.
+        """
+        self._engine.post(callback, *args)
 
     def debug(self, line: str) -> None:
         """Hand a line to ``print_debug``, where the info key ``debug`` is set."""
-        if self._info["debug"]:
-            self._info["print_debug"](self, line)
+        if self.info("debug"):
+            self.info("print_debug")(self, line)
 
 
 # -- one task per thread --
 
 _threads_tasks: weakref.WeakKeyDictionary[threading.Thread, Task] = weakref.WeakKeyDictionary()
-_tasks_to_close: weakref.WeakSet[Task] = weakref.WeakSet()
 _tasks_lock = threading.Lock()
-_exit_is_watched = False
-_the_reaper: Optional[Reaper] = None
 
 
 def task_self() -> Task:
@@ -688,33 +603,3 @@ def _forget(task: Task) -> None:
     with _tasks_lock:
         if _threads_tasks.get(task.thread) is task:
             del _threads_tasks[task.thread]
-
-
-def _reaper() -> Reaper:
-    """The process's reaper, made at first use."""
-    global _the_reaper  # noqa: PLW0603 one for all tasks: it has a thread only while it is needed
-    if _the_reaper is None:
-        from .transport.reaper import Reaper
-
-        _the_reaper = Reaper()
-    return _the_reaper
-
-
-def _close_at_exit(task: Task) -> None:
-    """Have a task closed at the end of the process: garbage collection closes no transport.
-
-    https://github.com/paramiko/paramiko/issues/949
-    """
-    global _exit_is_watched  # noqa: PLW0603 once per process
-    with _tasks_lock:
-        _tasks_to_close.add(task)
-        if not _exit_is_watched:
-            # Not at import: what is registered later runs earlier, and paramiko's own handler
-            # drops every transport at once, commands that are being killed or not.
-            atexit.register(_close_tasks)
-            _exit_is_watched = True
-
-
-def _close_tasks() -> None:
-    for task in list(_tasks_to_close):
-        task.close()

@@ -20,14 +20,17 @@ class TaskResults:
     """
 
     results: Results
-    _default: dict[str, Any]
+
+    def default(self, default_key: str, def_val: Any = None) -> Any:
+        """The value of a default key."""
+        raise NotImplementedError
 
     def keeps(self, sname: str) -> bool:
         """Whether a stream's output is kept for the buffers (``stdout_msgtree`` and the like).
 
         That of streams with other names is not, unless ``<name>_msgtree`` is set.
         """
-        return bool(self._default.get(f"{sname}_msgtree"))
+        return bool(self.default(f"{sname}_msgtree"))
 
     def check_kept(self, sname: str) -> None:
         """Refuse to look for what is not kept.

@@ -23,6 +23,8 @@ LAYERS = {
     "engine": 1,
     "worker": 3,
     "task": 4,
+    "taskconnections": 4,
+    "tasksettings": 4,
     "compat": 5,
     "loopback": 5,
     "cli": 5,

@@ -6,6 +6,7 @@ import heapq
 import logging
 import threading
 import time
+from functools import cache
 from itertools import count
 from typing import Any, Callable, Optional
 
@@ -78,3 +79,9 @@ class Reaper:
             self._heap = [entry for entry in self._heap if entry[1] not in self._cancelled]
             heapq.heapify(self._heap)
             self._cancelled.clear()
+
+
+@cache
+def process_reaper() -> Reaper:
+    """The one reaper of all tasks of this process: it has a thread only while it is needed."""
+    return Reaper()

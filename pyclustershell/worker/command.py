@@ -238,7 +238,7 @@ class CommandWorker(Worker):
             self._room.wait_for(self._may_write)
             self._arriving += size
         if not self._input_over:
-            task._engine.post(self._arrive, data, size)
+            task.post(self._arrive, data, size)
 
     def _may_write(self) -> bool:
         return self._input_over or not (self.input_full or self._arriving > HIGH_WATER)
