@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from functools import cache
+from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 
@@ -32,38 +32,17 @@ def config_paths(config_name: str) -> list[str]:
     return [os.path.join(directory, config_name) for directory in directories]
 
 
-class Defaults:
-    """What holds where a call does not say otherwise. Set the attributes to change it.
-
-    Attributes:
-        fold_axis: the dimensions in which node sets are folded when written; empty: all.
-    """
-
-    def __init__(self) -> None:
-        self.fold_axis: tuple[int, ...] = ()
+# -- what can be set --
 
 
-DEFAULTS = Defaults()
+def _print_debug(_task: Any, line: str) -> None:
+    print(line)
 
-
-@cache
-def file_defaults() -> dict[str, dict[str, Any]]:
-    """What defaults.conf says, by section; read once, when it is first needed.
-
-    Raises:
-        ConfigurationError: a value is wrong; it names file and line.
-    """
-    # Here, not at the top: node sets are made with what is set in code alone.
-    from .configfile import read_defaults
-
-    return read_defaults(config_paths("defaults.conf"))
-
-
-# -- tasks --
 
 #: The info keys that a task knows, with their values where nothing is set (see Task.set_info).
 TASK_INFO: dict[str, Any] = {
     "debug": False,
+    "print_debug": _print_debug,
     "fanout": 64,
     "grooming_delay": 0.25,
     "connect_timeout": 10,
@@ -86,16 +65,92 @@ TASK_DEFAULTS: dict[str, Any] = {
     "distant_workername": "ssh",
 }
 
-
-def task_info() -> dict[str, Any]:
-    """The info keys of a new task: those above, and what defaults.conf says."""
-    return {**TASK_INFO, **file_defaults().get("task.info", {})}
+_OTHERS: dict[str, Any] = {"fold_axis": ()}
 
 
-def task_defaults() -> dict[str, Any]:
-    """The default keys of a new task: those above, and what defaults.conf says."""
-    sections = file_defaults()
-    return {**TASK_DEFAULTS, **sections.get("engine", {}), **sections.get("task.default", {})}
+class Defaults:
+    """What holds where nobody says otherwise: for tasks made later, and for node sets made later.
+
+    Each key of a defaults.conf is an attribute that can be set, and ``print_debug``, which no file
+    can hold. Values come from the library, then from the files, then from who sets them in code::
+
+        DEFAULTS.fanout = 128
+
+    Args:
+        filenames: files in the form of defaults.conf, from the weakest to the strongest. None for
+            those of the places that :func:`config_paths` lists; they are read when an attribute is
+            first asked for.
+
+    Attributes:
+        fold_axis: the dimensions in which node sets are folded when written; empty: all.
+
+    Raises:
+        ConfigurationError: a file is wrong; it names file and line.
+    """
+
+    fold_axis: tuple[int, ...]
+
+    def __init__(self, filenames: Optional[Iterable[str]] = None) -> None:
+        # Past our own __setattr__(), which takes the keys only.
+        self.__dict__["_given"] = None
+        if filenames is not None:
+            self._load(filenames)
+
+    def __repr__(self) -> str:
+        given = self._given
+        return f"<Defaults {'not read yet' if given is None else f'{len(given)} keys set'}>"
+
+    def _load(self, filenames: Iterable[str]) -> None:
+        found: dict[str, Any] = {}
+        existing = [filename for filename in filenames if os.path.exists(filename)]
+        if existing:
+            # Here, not at the top: programs that only fold node sets shall start quickly.
+            from .configfile import read_defaults
+
+            for keys in read_defaults(existing).values():
+                found.update(keys)
+        # From now on the values are plain attributes: node sets look them up very often.
+        self.__dict__.update(
+            {**TASK_INFO, **TASK_DEFAULTS, **_OTHERS, **found, "_given": set(found)}
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        """Read the files: called where an attribute is not there (yet)."""
+        if self.__dict__.get("_given", ()) is None and not name.startswith("__"):
+            self._load(config_paths("defaults.conf"))
+            return getattr(self, name)
+        raise AttributeError(f"there is no default {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a default.
+
+        Raises:
+            AttributeError: there is no such key.
+            ValueError, TypeError: the value is wrong for this key.
+        """
+        getattr(self, name)
+        check_task_info(name, value)
+        self.__dict__[name] = value
+        self._given.add(name)
+
+    def is_given(self, name: str) -> bool:
+        """Whether a file or somebody in code has set a key."""
+        return hasattr(self, name) and name in self._given
+
+    def task_info(self) -> dict[str, Any]:
+        """The info keys of a new task."""
+        return {key: getattr(self, key) for key in TASK_INFO}
+
+    def task_default(self) -> dict[str, Any]:
+        """The default keys of a new task."""
+        return {key: getattr(self, key) for key in TASK_DEFAULTS}
+
+
+#: What holds for all tasks that are not given others.
+DEFAULTS = Defaults()
+
+
+# -- checks --
 
 
 def check_task_info(key: str, value: Any) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
+from socket import gethostname
 from traceback import print_exception
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union, cast
 
+from .defaults import Defaults, config_paths
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
 from .engine.polling import make_selector
@@ -33,6 +37,7 @@ from .taskthread import TaskThread
 from .transport.reaper import Reaper, process_reaper
 
 if TYPE_CHECKING:
+    from .topology import TopologyTree
     from .transport.config.options import SSHOptions
     from .transport.config.settings import ConnectionSettings
     from .transport.pool import TransportPool
@@ -103,9 +108,16 @@ class Task(TaskResults):
     Args:
         thread: the thread whose task is wanted (made at first use); None for a task with a thread
             of its own.
+        defaults: what a new task's info and default keys are; None for
+            :data:`~.defaults.DEFAULTS`.
     """
 
-    def __new__(cls, thread: Optional[threading.Thread] = None) -> Task:
+    #: Where topologies are looked for; None for ClusterShell's places (see config_paths()).
+    TOPOLOGY_CONFIGS: ClassVar[Optional[Sequence[str]]] = None
+
+    def __new__(
+        cls, thread: Optional[threading.Thread] = None, defaults: Optional[Defaults] = None
+    ) -> Task:
         """Find the thread's task, or make one."""
         if thread is None:
             return super().__new__(cls)
@@ -115,13 +127,18 @@ class Task(TaskResults):
                 task = _threads_tasks[thread] = super().__new__(cls)
             return task
 
-    def __init__(self, thread: Optional[threading.Thread] = None) -> None:
+    def __init__(
+        self, thread: Optional[threading.Thread] = None, defaults: Optional[Defaults] = None
+    ) -> None:
         if hasattr(self, "_engine"):
             return  # found, not made
         self.results = Results()
-        self._settings = TaskSettings()
+        self._settings = TaskSettings(defaults)
         self._engine = Engine(make_selector=lambda: make_selector(self.default("engine")))
         self._connections = TaskConnections(self._engine, self.reaper, self._settings)
+        #: The tree that was loaded, see :meth:`load_topology`; None if none was.
+        self.topology: Optional[TopologyTree] = None
+        self._looked_for_topology = False
         self._excepthook: ExceptHook = self.default_excepthook
         self._runner: Optional[TaskThread] = None
         if thread is not None:
@@ -216,6 +233,44 @@ class Task(TaskResults):
         """
         return self._connections.settings_of(node, ssh)
 
+    def load_topology(self, topology_file: str) -> None:
+        """Read a topology file; :attr:`topology` is then the tree that begins at this host.
+
+        There are no gateways here: with a topology, commands for nodes are refused unless they are
+        given ``tree=False``, or the default key ``auto_tree`` is False.
+
+        Raises:
+            TopologyError: the file is wrong, or this host is not in it. The topology stays as it
+                was.
+        """
+        from .topology import TopologyParser
+
+        self.topology = TopologyParser(topology_file).tree(gethostname().partition(".")[0])
+
+    def refuse_tree(self, tree: Optional[bool]) -> None:
+        """Refuse to connect directly to nodes that ClusterShell would reach through gateways.
+
+        Args:
+            tree: whether gateways were asked for; None where nothing was said.
+
+        Raises:
+            TaskError: there is a topology to go by.
+            TopologyError: there is one, and it is wrong.
+        """
+        if tree is False:
+            return
+        if self.topology is None and not self._looked_for_topology:
+            self._looked_for_topology = True
+            for filename in reversed(self.TOPOLOGY_CONFIGS or config_paths("topology.conf")):
+                if os.path.exists(filename):
+                    self.load_topology(filename)
+                    break
+        if self.topology is not None and self.default("auto_tree"):
+            raise TaskError(
+                "there is a topology, but gateways are not supported: with tree=False, or "
+                "set_default('auto_tree', False), nodes are connected to directly"
+            )
+
     # -- running --
 
     def shell(
@@ -247,15 +302,17 @@ class Task(TaskResults):
             stdin: whether the command's standard input can be written to; if not, it is empty.
                 None for the task's default.
             remote: False to run the command here, once for each node: see ExecWorker.
-            tree: accepted for ClusterShell's sake; True is refused, as there are no gateways.
+            tree: False to connect directly where there is a topology: see :meth:`load_topology`.
             ssh: options for this command's connections, before all others.
 
         Returns:
             The scheduled worker.
 
         Raises:
-            ValueError: an argument is wrong, or arguments do not fit together.
+            ValueError: an argument is wrong, or arguments do not fit together. Also where
+                ``nodes`` has no node: the command is not run here instead.
             NodeSetParseError: the nodes cannot be parsed.
+            TaskError: there is a topology to go by.
         """
         stderr = self.default("stderr") if stderr is None else stderr
         stdin = self.default("stdin") if stdin is None else stdin
@@ -265,8 +322,7 @@ class Task(TaskResults):
                 raise ValueError(
                     "key is for local commands: the results of nodes go by their names"
                 )
-            if tree:
-                raise TaskError("tree mode needs gateways, which are not supported")
+            self.refuse_tree(tree)
             options: dict[str, Any] = {} if ssh is None else {"ssh": ssh}
             worker = self.default("distant_worker" if remote else "local_worker")(
                 node_set,
@@ -279,7 +335,7 @@ class Task(TaskResults):
                 **options,
             )
         elif nodes is not None:
-            raise ValueError(f"there is no node in nodes={nodes!r}")
+            raise ValueError(f"there is no node in nodes={nodes!r}: for this host, leave it out")
         else:
             from .worker.popen import WorkerPopen
 
@@ -305,8 +361,7 @@ class Task(TaskResults):
         Raises:
             WorkerError: it has been scheduled before.
         """
-        for client in worker.bind(self):
-            self._engine.add(client)
+        self._engine.add(*worker.bind(self))
 
     def timer(
         self, fire: float, handler: Any, interval: float = -1.0, autoclose: bool = False
@@ -572,9 +627,14 @@ _threads_tasks: weakref.WeakKeyDictionary[threading.Thread, Task] = weakref.Weak
 _tasks_lock = threading.Lock()
 
 
-def task_self() -> Task:
-    """The calling thread's task, made at first use."""
-    return Task(thread=threading.current_thread())
+def task_self(defaults: Optional[Defaults] = None) -> Task:
+    """The calling thread's task, made at first use.
+
+    Args:
+        defaults: what a new task's info and default keys are; None for
+            :data:`~.defaults.DEFAULTS`. A task that is there already stays as it is.
+    """
+    return Task(thread=threading.current_thread(), defaults=defaults)
 
 
 def task_wait() -> None:

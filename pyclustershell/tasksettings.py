@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any, Optional
 
-from .defaults import check_task_info, file_defaults, task_defaults, task_info
-from .engine.polling import make_selector
+from .defaults import DEFAULTS, Defaults, check_task_info
+from .engine.polling import polling_name
 from .worker.registry import worker_class
-
-if TYPE_CHECKING:
-    from .task import Task
-
-
-def _print_debug(_task: Task, line: str) -> None:
-    print(line)
 
 
 class TaskSettings:
     """The two dictionaries of a task.
+
+    Args:
+        defaults: what it begins with; None for DEFAULTS.
 
     Attributes:
         info: the values of the info keys; they are changed on the task's thread only.
         default: the values of the default keys.
     """
 
-    def __init__(self) -> None:
-        self.info: dict[str, Any] = {**task_info(), "print_debug": _print_debug}
-        self.default: dict[str, Any] = task_defaults()
+    def __init__(self, defaults: Optional[Defaults] = None) -> None:
+        if defaults is None:
+            defaults = DEFAULTS
+        self.info: dict[str, Any] = defaults.task_info()
+        self.default: dict[str, Any] = defaults.task_default()
+        self.info["engine"] = polling_name(self.default["engine"])
         # What was set, as opposed to what is only a default: OpenSSH's files come in between.
-        self._info_set = set(file_defaults()["task.info"])
+        self._info_set = {key for key in self.info if defaults.is_given(key)}
 
     def is_set(self, info_key: str) -> bool:
         """Whether somebody has set an info key, in code or in defaults.conf."""
@@ -51,7 +50,7 @@ class TaskSettings:
         if default_key in ("local_workername", "distant_workername"):
             self.default[default_key[: -len("name")]] = worker_class(value)
         elif default_key == "engine":
-            make_selector(value).close()
+            self.info["engine"] = polling_name(value)
         self.default[default_key] = value
 
 

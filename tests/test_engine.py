@@ -552,3 +552,84 @@ def test_more_messages_than_may_wait_make_their_sender_wait(engine: Engine) -> N
     engine.run()
     sender.join(10)
     assert inbox.messages == list(range(10))
+
+
+# -- starting from a callback --
+
+
+def run_with(engine: Engine, log: list[str], on_start: Any, lasts: float | None = None) -> None:
+    """Run a client that calls ``on_start()`` when it starts, and one that waits behind it."""
+    first = Client("first", log, lasts)
+    start = first.start
+    first.start = lambda engine: (start(engine), on_start())  # type: ignore[method-assign]
+    engine.add(first, Client("second", log, lasts))
+    engine.run()
+
+
+def test_a_client_that_a_callback_adds_starts_at_once(engine: Engine) -> None:
+    log: list[str] = []
+
+    def add() -> None:
+        engine.add(Client("added", log, lasts=1.0))
+        log.append("after add")
+
+    run_with(engine, log, add, lasts=1.0)
+    assert log[:4] == ["start first", "start added", "after add", "start second"]
+
+
+def test_a_client_that_a_callback_adds_takes_nobodys_place(engine: Engine) -> None:
+    log: list[str] = []
+    engine.fanout = 2
+    run_with(engine, log, lambda: engine.add(Client("added", log, lasts=1.0)), lasts=1.0)
+    assert [line for line in log if "start" in line] == [
+        "start first",
+        "start second",
+        "start added",
+    ]
+
+
+def test_thousands_that_start_each_other_and_end_at_once(engine: Engine) -> None:
+    log: list[str] = []
+
+    class Chain(Client):
+        def start(self, engine: Engine) -> None:
+            super().start(engine)
+            if len(log) < 6000:
+                engine.add(Chain("next", log))
+
+    engine.add(Chain("first", log))
+    engine.run()
+    assert len(log) == 6000
+
+
+def test_what_a_failed_start_leaves_behind_is_aborted(engine: Engine) -> None:
+    log: list[str] = []
+
+    class Failing(Client):
+        def start(self, engine: Engine) -> None:
+            raise RuntimeError("no")
+
+    def add() -> None:
+        engine.add(Failing("failing", log), Client("behind", log))
+
+    with pytest.raises(RuntimeError):
+        run_with(engine, log, add, lasts=1.0)
+    assert {"abort first", "abort second", "abort behind"} <= set(log)
+    engine.run()
+
+
+def test_nothing_starts_while_all_is_being_aborted(engine: Engine) -> None:
+    log: list[str] = []
+    client = Client("first", log, lasts=10.0)
+    abort = client.abort
+
+    def abort_and_add(timed_out: bool = False) -> None:
+        abort(timed_out)
+        engine.add(Client("late", log, lasts=10.0))
+
+    client.abort = abort_and_add  # type: ignore[method-assign]
+    engine.add(client)
+    with pytest.raises(TimeoutError):
+        engine.run(timeout=1.0)
+    assert "start late" not in log
+    assert "abort late timed out" in log

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pyclustershell import EventHandler, TaskError, TaskMsgTreeError, WorkerPopen, task_self
-from pyclustershell.exceptions import ConfigurationError, TimeoutError
+from pyclustershell import (
+    EventHandler,
+    NodeSet,
+    TaskError,
+    TaskMsgTreeError,
+    WorkerPopen,
+    task_self,
+)
+from pyclustershell.exceptions import ConfigurationError, TimeoutError, TopologyError
 from pyclustershell.task import Task, task_cleanup, task_wait
 from tests.servers.leaks import no_leaks
 from tests.tasks import fresh_task
@@ -436,3 +445,64 @@ def test_a_port_takes_messages_from_other_threads(task: Task) -> None:
     task.resume()
     sender.join()
     assert heard == ["start", "one", "end"]
+
+
+# -- topologies --
+
+
+def test_a_topology_is_loaded_but_gateways_are_refused(task: Task, tmp_path: Path) -> None:
+    here = socket.gethostname().partition(".")[0]
+    path = tmp_path / "topology.conf"
+    path.write_text(f"[routes]\n{here}: gateway1\ngateway1: node[1-8]\n")
+    task.load_topology(str(path))
+    assert str(task.topology) == f"{here}\n`- gateway1\n   `- node[1-8]\n"
+    with pytest.raises(TaskError, match="gateways are not supported"):
+        task.shell("true", nodes="node1")
+    assert task.shell("true", nodes="node1", tree=False).nodes == NodeSet("node1")  # type: ignore[attr-defined]
+    task.set_default("auto_tree", False)
+    task.shell("true", nodes="node1")
+    task.abort()
+
+
+def test_a_topology_is_found_where_clustershell_looks_for_it(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERSHELL_CFGDIR", str(tmp_path))
+    (tmp_path / "topology.conf").write_text("[routes]\nelsewhere: node[1-8]\n")
+    task.run("true")
+    with pytest.raises(TopologyError, match="to begin at"):
+        task.shell("true", nodes="node1")
+
+
+def test_a_wrong_topology_leaves_the_old_one(task: Task, tmp_path: Path) -> None:
+    with pytest.raises(TopologyError):
+        task.load_topology(str(tmp_path / "nothing"))
+    assert task.topology is None
+
+
+# -- handlers that start commands --
+
+
+def test_a_command_that_a_handler_schedules_starts_at_once(task: Task) -> None:
+    started = []
+
+    class First(EventHandler):
+        def ev_hup(self, worker: Any, node: Any, rc: Any) -> None:
+            started.append(task.shell("true").started)
+
+    task.run("true", handler=First())
+    assert started == [True]
+
+
+def test_thousands_of_commands_that_fail_at_once_in_a_row(task: Task) -> None:
+    class Again(EventHandler):
+        runs = 0
+
+        def ev_close(self, worker: Any, timedout: bool) -> None:
+            self.runs += 1
+            if self.runs < 2000:
+                task.shell("echo \0", handler=self)
+
+    again = Again()
+    task.run("echo \0", handler=again)
+    assert again.runs == 2000

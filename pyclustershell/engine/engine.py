@@ -20,6 +20,9 @@ logger = logging.getLogger("pyclustershell.engine")
 READ = selectors.EVENT_READ
 WRITE = selectors.EVENT_WRITE
 
+# How deep a start may be inside of other starts: a handler may start what starts a handler.
+_DEEPEST_START = 8
+
 
 FileLike = Union[int, HasFileno]
 EventCallback = Callable[[int], Any]
@@ -73,6 +76,9 @@ class Engine:
         # How many clients count for the fanout, and how many keep the loop running.
         self._delayable = 0
         self._holding = 0
+        # How many starts are under way, one inside of the other; and whether all is being aborted.
+        self._starts = 0
+        self._clearing = False
 
     def __repr__(self) -> str:
         state = "running" if self.running else "at rest"
@@ -115,10 +121,38 @@ class Engine:
         self.timers.add(timer, delay)
         return timer
 
-    def add(self, client: EngineClient) -> None:
-        """Start a client as soon as the fanout allows."""
-        self._waiting.append(client)
-        self._holding += not client.autoclose
+    def add(self, *clients: EngineClient) -> None:
+        """Start clients as soon as the fanout allows, in this order.
+
+        Where the loop is running, and there is room for all that wait already, that is now, before
+        this method returns.
+        """
+        self._holding += sum(not client.autoclose for client in clients)
+        todo = deque(clients)
+        try:
+            while todo and self._may_start_at_once():
+                self._start(todo.popleft())
+        finally:
+            # Also where a start raised: what did not start must be ended with the others.
+            self._waiting += todo
+
+    def _may_start_at_once(self) -> bool:
+        return (
+            self.running
+            and not self._clearing
+            # Handlers that start what fails at once, thousands in a row, take turns with the loop.
+            and self._starts < _DEEPEST_START
+            and self.fanout - self._delayable > len(self._waiting)
+        )
+
+    def _start(self, client: EngineClient) -> None:
+        self._delayable += client.delayable
+        self._started[client] = None
+        self._starts += 1
+        try:
+            client.start(self)
+        finally:
+            self._starts -= 1
 
     def finished(self, client: EngineClient) -> None:
         """A client has ended: give its place to the next one. Only the first call counts."""
@@ -239,6 +273,8 @@ class Engine:
 
     def _patience(self, deadline: Optional[float]) -> Optional[float]:
         """How many seconds the selector may sleep."""
+        if self._waiting and self._has_room_for(self._waiting[0]):
+            return 0.0  # it came while others were being started
         delay = self.timers.next_delay()
         if deadline is None:
             return delay
@@ -254,13 +290,12 @@ class Engine:
         for _ in range(len(waiting)):
             if not waiting:
                 break
-            client = waiting[0]
-            if client.delayable and self._delayable >= self.fanout:
+            if not self._has_room_for(waiting[0]):
                 break
-            waiting.popleft()
-            self._delayable += client.delayable
-            self._started[client] = None
-            client.start(self)
+            self._start(waiting.popleft())
+
+    def _has_room_for(self, client: EngineClient) -> bool:
+        return not client.delayable or self._delayable < self.fanout
 
     def clear(self, timed_out: bool = False) -> None:
         """Abort every client and drop every timer.
@@ -272,6 +307,7 @@ class Engine:
             Exception: the first one that a client raised, after all of them have been aborted.
         """
         first: Optional[BaseException] = None
+        self._clearing = True
         while self._started or self._waiting:
             client = next(iter(self._started), None) or self._waiting[0]
             try:
@@ -280,6 +316,7 @@ class Engine:
                 first = first or error
             # In any case: a client whose abort raised is not asked again.
             self.finished(client)
+        self._clearing = False
         self.timers.clear()
         if first is not None:
             raise first

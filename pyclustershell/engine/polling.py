@@ -1,4 +1,7 @@
-"""The ways of waiting for descriptors, by the names that ClusterShell gives its engines."""
+"""The ways of waiting for descriptors, by the names that ClusterShell gives its engines.
+
+kqueue, which it does not know, is what the platforms that have it take for 'auto'.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ class HasFileno(Protocol):
 # The best first. A platform that lacks one (Windows has select only) takes the next.
 POLLING = {
     name: getattr(selectors, f"{name.capitalize()}Selector")
-    for name in ("epoll", "poll", "select")
+    for name in ("epoll", "kqueue", "poll", "select")
     if hasattr(selectors, f"{name.capitalize()}Selector")
 }
 _NAMES = ("auto", "epoll", "poll", "select")
 
 
-def make_selector(name: str = "auto") -> selectors.BaseSelector:
-    """Make a selector.
+def polling_name(name: str = "auto") -> str:
+    """The way of waiting that a name stands for on this platform.
 
     Args:
         name: 'epoll', 'poll', 'select', or 'auto' for the best of this platform. One that the
@@ -37,7 +40,16 @@ def make_selector(name: str = "auto") -> selectors.BaseSelector:
     """
     if name not in _NAMES:
         raise ValueError(f"engine must be one of {', '.join(_NAMES)}, not {name!r}")
-    selector: selectors.BaseSelector = POLLING.get(name, selectors.DefaultSelector)()
+    return name if name in POLLING else next(iter(POLLING))
+
+
+def make_selector(name: str = "auto") -> selectors.BaseSelector:
+    """Make a selector, of the way that :func:`polling_name` finds.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    selector: selectors.BaseSelector = POLLING[polling_name(name)]()
     return selector
 
 
