@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ WARM_UP_NODE = "127.0.0.1"  # no node of the cluster, so that nothing of it is k
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What a client has to know, in a form that can be handed to another process.
+    """What a client has to know, in a form that can be handed to another process: ``asdict``.
 
     Attributes:
         nodes: how many there are.
@@ -47,15 +46,6 @@ class Cluster:
         if self.named:
             return [f"node{index}" for index in range(1, self.nodes + 1)]
         return self.addresses
-
-    def to_json(self) -> str:
-        """For :meth:`from_json` of another process."""
-        return json.dumps(dataclasses.asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Cluster:
-        """The cluster of another process."""
-        return cls(**json.loads(text))
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 Each client runs ``echo ok`` on all nodes twice, in a process of its own: on first contact, which
 includes TCP, key exchange, host key check and authentication, and once more over what it kept.
 Before that it runs the command on one other node, so that all imports are done. Every answer is
-checked, after the clock has stopped.
+checked, after the clock has stopped. CPU time is the client's and its children's.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.fanout``.
 """
@@ -12,39 +12,42 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import dataclasses
-import json
 import sys
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any, Callable, Optional
+from collections.abc import Iterable, Iterator
+from typing import Any, Optional
 
-from benchmarks.cluster import WARM_UP_NODE, Cluster, run_cluster
-from benchmarks.measure import (
-    Meter,
-    Missing,
-    Reading,
-    machine,
-    measure_in_process,
-    median,
-    report,
-    table,
-    versions,
+from benchmarks.clients import (
+    PACKAGES,
+    AsyncClient,
+    ParamikoClient,
+    clustershell_task,
+    gathered,
+    our_task,
+    parallel_client,
+    run_pdsh,
 )
+from benchmarks.cluster import WARM_UP_NODE, Cluster, run_cluster
+from benchmarks.contest import (
+    Bar,
+    Contender,
+    Contest,
+    Results,
+    Setup,
+    cell,
+    least,
+    quotient,
+)
+from benchmarks.measure import Meter
+from tests.servers.sshd import Sshd
 
 COMMAND = "echo ok"
 ANSWER = b"ok"
 FIRST = "first contact"
 NEXT = "next command"
-PACKAGES = [
-    "pyclustershell",
-    "paramiko",
-    "cryptography",
-    "asyncssh",
-    "parallel-ssh",
-    "ClusterShell",
-]
-CLIENT_TIMEOUT = 600.0
+PHASES = (FIRST, NEXT)
+CONNECTIONS = "peak connections"
 RUN_TIMEOUT = 120.0
 
 
@@ -66,57 +69,35 @@ def check(answers: Iterable[tuple[str, bytes]], nodes: Iterable[str]) -> None:
 # -- the clients -----------------------------------------------------------------------------------
 
 
-def _pyclustershell(cluster: Cluster, fanout: int, meter: Meter, pool_size: Optional[int]) -> None:
-    from pyclustershell import task_self
-
-    task = task_self()
-    task.set_info("ssh_options", f"-F {cluster.ssh_config}")
-    task.set_info("fanout", fanout)
-    task.set_info("ssh_pool_size", pool_size)
+def _pyclustershell(setup: Setup, meter: Meter, pooled: bool) -> None:
+    cluster = Cluster(**setup["cluster"])
+    task = our_task(cluster, setup["fanout"], pool_size=cluster.nodes if pooled else None)
     task.run(COMMAND, nodes=WARM_UP_NODE)
     task.close()
     nodes = ",".join(cluster.names)
-    for phase in (FIRST, NEXT):
+    for phase in PHASES:
         with meter.phase(phase):
             task.run(COMMAND, nodes=nodes, timeout=RUN_TIMEOUT)
-        check(_gathered(task), cluster.names)
+        check(gathered(task), cluster.names)
     task.close()
 
 
-def _gathered(task: Any) -> list[tuple[str, bytes]]:
-    """The answers as a ClusterShell task gives them, ours or the original."""
-    return [(node, bytes(buffer)) for buffer, nodes in task.iter_buffers() for node in nodes]
-
-
-def pyclustershell_pooled(cluster: Cluster, fanout: int, meter: Meter) -> None:
+def pyclustershell_pooled(setup: Setup, meter: Meter) -> None:
     """This package, with room in the pool for every node's connection."""
-    _pyclustershell(cluster, fanout, meter, pool_size=cluster.nodes)
+    _pyclustershell(setup, meter, pooled=True)
 
 
-def pyclustershell_default(cluster: Cluster, fanout: int, meter: Meter) -> None:
+def pyclustershell_default(setup: Setup, meter: Meter) -> None:
     """This package as it comes: the pool is as large as the fanout, most nodes connect anew."""
-    _pyclustershell(cluster, fanout, meter, pool_size=None)
+    _pyclustershell(setup, meter, pooled=False)
 
 
-def asyncssh_pooled(cluster: Cluster, fanout: int, meter: Meter) -> None:
+def asyncssh_pooled(setup: Setup, meter: Meter) -> None:
     """asyncssh: connections are kept; at most fanout nodes are busy at once."""
-    import asyncssh
-
-    async def connect(host: str) -> Any:
-        return await asyncssh.connect(
-            host,
-            port=cluster.port,
-            username=cluster.user,
-            client_keys=[key],
-            known_hosts=known_hosts,
-            host_key_alias=None,
-            agent_path=None,
-            config=None,
-        )
 
     async def first(host: str) -> tuple[str, Any, bytes]:
         async with limit:
-            connection = await connect(host)
+            connection = await client.connect(host)
             return host, connection, await run(connection)
 
     async def again(host: str, connection: Any) -> tuple[str, Any, bytes]:
@@ -128,7 +109,7 @@ def asyncssh_pooled(cluster: Cluster, fanout: int, meter: Meter) -> None:
         return bytes(done.stdout)
 
     async def main() -> None:
-        connection = await connect(WARM_UP_NODE)
+        connection = await client.connect(WARM_UP_NODE)
         await run(connection)
         connection.close()
         await connection.wait_closed()
@@ -142,213 +123,165 @@ def asyncssh_pooled(cluster: Cluster, fanout: int, meter: Meter) -> None:
         for _, connection, _ in answers:
             connection.close()
 
-    # Parsed once, as a program with many hosts would.
-    key = asyncssh.read_private_key(cluster.key)
-    known_hosts = asyncssh.read_known_hosts(cluster.known_hosts)
-    limit = asyncio.Semaphore(fanout)
+    cluster = Cluster(**setup["cluster"])
+    client = AsyncClient(cluster)
+    limit = asyncio.Semaphore(setup["fanout"])
     asyncio.run(main())
 
 
-def parallel_ssh(cluster: Cluster, fanout: int, meter: Meter) -> None:
+def parallel_ssh(setup: Setup, meter: Meter) -> None:
     """parallel-ssh on libssh2: connections are kept; it does not check host keys."""
-    from pssh.clients import ParallelSSHClient
-
-    def client(hosts: list[str]) -> Any:
-        return ParallelSSHClient(
-            hosts,
-            user=cluster.user,
-            port=cluster.port,
-            pkey=cluster.key,
-            pool_size=fanout,
-            allow_agent=False,
-            identity_auth=False,
-        )
 
     def run(hosts: Any) -> Any:
         output = hosts.run_command(COMMAND)
         hosts.join(output)
         return output
 
-    run(client([WARM_UP_NODE]))
-    nodes = client(cluster.addresses)
-    for phase in (FIRST, NEXT):
+    cluster = Cluster(**setup["cluster"])
+    run(parallel_client(cluster, [WARM_UP_NODE], setup["fanout"]))
+    nodes = parallel_client(cluster, cluster.addresses, setup["fanout"])
+    for phase in PHASES:
         with meter.phase(phase):
             output = run(nodes)
         check(((it.host, "".join(it.stdout).encode()) for it in output), cluster.addresses)
 
 
-def clustershell_ssh(cluster: Cluster, fanout: int, meter: Meter) -> None:
-    """ClusterShell, which starts an ssh process for each node and keeps nothing."""
-    from ClusterShell.Task import task_self
+def paramiko_threads(setup: Setup, meter: Meter) -> None:
+    """Plain paramiko, a thread for each node that is busy: connections are kept."""
 
-    task = task_self()
-    task.set_info("ssh_options", f"-F {cluster.ssh_config}")
-    task.set_info("fanout", fanout)
+    def first(host: str) -> tuple[Any, bytes]:
+        connection = client.connect(host)
+        return connection, client.run(connection, COMMAND)
+
+    def again(connection: Any) -> bytes:
+        return client.run(connection, COMMAND)
+
+    cluster = Cluster(**setup["cluster"])
+    client = ParamikoClient(cluster, setup["fanout"])
+    connection, _ = first(WARM_UP_NODE)
+    connection.close()
+    with meter.phase(FIRST):
+        kept = client.map(first, cluster.addresses)
+    check(zip(cluster.addresses, (answer for _, answer in kept)), cluster.addresses)
+    with meter.phase(NEXT):
+        answers = client.map(again, [connection for connection, _ in kept])
+    check(zip(cluster.addresses, answers), cluster.addresses)
+    for connection, _ in kept:
+        connection.close()
+
+
+def clustershell_ssh(setup: Setup, meter: Meter) -> None:
+    """ClusterShell, which starts an ssh process for each node and keeps nothing."""
+    cluster = Cluster(**setup["cluster"])
+    task = clustershell_task(cluster, setup["fanout"])
     task.run(COMMAND, nodes=WARM_UP_NODE)
     nodes = ",".join(cluster.names)
-    for phase in (FIRST, NEXT):
+    for phase in PHASES:
         with meter.phase(phase):
-            task.run(COMMAND, nodes=nodes, timeout=CLIENT_TIMEOUT)
-        check(_gathered(task), cluster.names)
+            task.run(COMMAND, nodes=nodes, timeout=RUN_TIMEOUT)
+        check(gathered(task), cluster.names)
 
 
-@dataclasses.dataclass(frozen=True)
-class Client:
-    """One row of the table.
-
-    Attributes:
-        name: what it is called in the table and by ``--skip``.
-        run: the program, which takes readings of FIRST and NEXT.
-        ours: it is this package.
-        rounds: measured no more often than this, because it takes so long; None for no limit.
-    """
-
-    name: str
-    run: Callable[[Cluster, int, Meter], None]
-    ours: bool = False
-    rounds: Optional[int] = None
+def pdsh_ssh(setup: Setup, meter: Meter) -> None:
+    """pdsh, which starts an ssh process for each node and keeps nothing either."""
+    cluster = Cluster(**setup["cluster"])
+    run_pdsh(cluster, [WARM_UP_NODE], 1, COMMAND)
+    for phase in PHASES:
+        with meter.phase(phase):
+            lines = run_pdsh(cluster, cluster.names, setup["fanout"], COMMAND)
+        answers = (line.partition(b": ") for line in lines)
+        check(((node.decode(), answer) for node, _, answer in answers), cluster.names)
 
 
-CLIENTS = [
-    Client("pyclustershell", pyclustershell_pooled, ours=True),
-    Client("pyclustershell-default-pool", pyclustershell_default, ours=True),
-    Client("asyncssh", asyncssh_pooled),
-    Client("parallel-ssh", parallel_ssh),
-    Client("clustershell-ssh", clustershell_ssh, rounds=1),
-]
+# -- the program -----------------------------------------------------------------------------------
+
+OURS = "pyclustershell"
+RIVALS = ("asyncssh", "parallel-ssh", "paramiko-threads")
+PROCESSES = ("clustershell-ssh", "pdsh-ssh")
 
 
-def run_client(name: str, cluster: Cluster, fanout: int) -> None:
-    """Measure one client in this process and print its readings for the other one."""
-    client = next(client for client in CLIENTS if client.name == name)
-    meter = Meter()
-    try:
-        client.run(cluster, fanout, meter)
-    except ImportError as error:
-        report(None, missing=str(error))
-    else:
-        report(meter)
+class Fanout(Contest):
+    """The contest."""
 
+    module = "benchmarks.fanout"
+    contenders = (
+        Contender(OURS, pyclustershell_pooled, ours=True),
+        Contender("asyncssh", asyncssh_pooled),
+        Contender("parallel-ssh", parallel_ssh),
+        Contender("pyclustershell-default-pool", pyclustershell_default, ours=True),
+        Contender("paramiko-threads", paramiko_threads, rounds=2),
+        Contender("clustershell-ssh", clustershell_ssh, rounds=1),
+        Contender("pdsh-ssh", pdsh_ssh, rounds=1),
+    )
+    packages = PACKAGES
 
-# -- the run ---------------------------------------------------------------------------------------
+    sshd: Sshd
 
+    def add_options(self, parser: argparse.ArgumentParser) -> None:
+        """Add the program's own options."""
+        parser.add_argument("--nodes", type=int, default=400, help="how many (%(default)s)")
+        parser.add_argument("--fanout", type=int, default=64, help="busy at once (%(default)s)")
+        parser.add_argument(
+            "--names", action="store_true", help="names by ssh_config, not addresses"
+        )
 
-@dataclasses.dataclass
-class Results:
-    """All readings of a run, by client and phase; and why a client has none."""
+    @contextlib.contextmanager
+    def surroundings(self, options: argparse.Namespace) -> Iterator[Setup]:
+        """A cluster."""
+        with run_cluster(options.nodes, named=options.names) as (cluster, self.sshd):
+            yield {"cluster": dataclasses.asdict(cluster), "fanout": options.fanout}
 
-    readings: dict[str, dict[str, list[Reading]]]
-    peaks: dict[str, int]
-    missing: dict[str, str]
+    def take_turn(self, contender: Contender, setup: Setup) -> Meter:
+        """Measure a contender, and count its connections."""
+        with self.sshd.watch_connections(interval=0.02) as watch:
+            meter = super().take_turn(contender, setup)
+        meter.facts[CONNECTIONS] = watch.max_connections
+        return meter
 
+    def tabulate(
+        self, results: Results, options: argparse.Namespace
+    ) -> tuple[list[str], list[list[str]]]:
+        """A row for each client."""
+        header = ["client"]
+        for phase in PHASES:
+            header += [f"{phase}: CPU ms/node", "of best rival", "wall s"]
+        rows = []
+        for name in results.names:
+            row = [name]
+            for phase in PHASES:
+                cpu = results.cpu(name, phase)
+                row.append(cell(cpu, ".2f", 1000 / options.nodes))
+                row.append(cell(quotient(cpu, self._best(results, phase)), ".2f"))
+                row.append(cell(results.wall(name, phase), ".2f"))
+            rows.append([*row, cell(results.fact(name, CONNECTIONS), ".0f")])
+        return [*header, CONNECTIONS], rows
 
-def run_all(clients: Sequence[Client], options: argparse.Namespace) -> Results:
-    """Measure the clients in turns against one sshd."""
-    results = Results(defaultdict(lambda: defaultdict(list)), {}, {})
-    with run_cluster(options.nodes, named=options.names) as (cluster, sshd):
-        for number in range(options.rounds):
-            for client in clients:
-                if client.name in results.missing:
-                    continue
-                if client.rounds is not None and number >= client.rounds:
-                    continue
-                print(f"round {number + 1}: {client.name}", file=sys.stderr)
-                command = ["-m", "benchmarks.fanout", "--client", client.name]
-                command += ["--fanout", str(options.fanout), "--cluster", cluster.to_json()]
-                try:
-                    with sshd.watch_connections(interval=0.02) as watch:
-                        readings = measure_in_process(command, CLIENT_TIMEOUT)
-                except (Missing, RuntimeError) as error:
-                    results.missing[client.name] = str(error)
-                    continue
-                peak = results.peaks.get(client.name, 0)
-                results.peaks[client.name] = max(peak, watch.max_connections)
-                for phase, reading in readings.items():
-                    results.readings[client.name][phase].append(reading)
-    return results
+    def _best(self, results: Results, phase: str) -> Optional[float]:
+        return least([results.cpu(name, phase) for name in RIVALS])
 
-
-def show(results: Results, options: argparse.Namespace) -> dict[str, Any]:
-    """Print the table; return what --json writes."""
-    medians = {
-        name: {phase: median(readings) for phase, readings in phases.items()}
-        for name, phases in results.readings.items()
-    }
-    rivals = [client.name for client in CLIENTS if not client.ours and client.name in medians]
-    best = {
-        phase: min((medians[name][phase].cpu for name in rivals), default=None)
-        for phase in (FIRST, NEXT)
-    }
-    header = ["client"]
-    for phase in (FIRST, NEXT):
-        header += [f"{phase}: CPU ms/node", "of best rival", "wall s"]
-    header.append("peak connections")
-    rows = []
-    for name, phases in medians.items():
-        row = [name]
-        for phase in (FIRST, NEXT):
-            reading, rival = phases[phase], best[phase]
-            row.append(f"{1000 * reading.cpu / options.nodes:.2f}")
-            row.append("-" if rival is None else f"{reading.cpu / rival:.2f}")
-            row.append(f"{reading.wall:.2f}")
-        rows.append([*row, str(results.peaks[name])])
-    settings = {
-        key: getattr(options, key) for key in ("nodes", "fanout", "rounds", "names", "skip")
-    }
-    about = {"settings": settings, "versions": versions(PACKAGES), "machine": machine()}
-    for title, facts in about.items():
-        print(f"{title}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-    print(f"\n{COMMAND!r} on each node; medians; CPU of the client and its children\n")
-    print(table(header, rows))
-    for name, reason in results.missing.items():
-        print(f"\n{name} was not measured: {reason}")
-    return {
-        **about,
-        "command": COMMAND,
-        "medians": {
-            name: {
-                phase: {
-                    **dataclasses.asdict(reading),
-                    "cpu_ms_per_node": 1000 * reading.cpu / options.nodes,
-                }
-                for phase, reading in phases.items()
-            }
-            for name, phases in medians.items()
-        },
-        "readings": {
-            name: {phase: [dataclasses.asdict(it) for it in each] for phase, each in phases.items()}
-            for name, phases in results.readings.items()
-        },
-        "peak_connections": results.peaks,
-        "missing": results.missing,
-    }
-
-
-def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the benchmark. Returns 1 where this package could not be measured, otherwise 0."""
-    names = [client.name for client in CLIENTS]
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fanout", description=__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--nodes", type=int, default=400, help="how many nodes (default 400)")
-    parser.add_argument("--fanout", type=int, default=64, help="nodes busy at once (default 64)")
-    parser.add_argument("--rounds", type=int, default=3, help="repeats (default 3)")
-    parser.add_argument("--names", action="store_true", help="names by ssh_config, not addresses")
-    parser.add_argument("--skip", action="append", default=[], choices=names, metavar="NAME")
-    parser.add_argument("--json", metavar="FILE", help="write all readings there")
-    parser.add_argument("--client", choices=names, help=argparse.SUPPRESS)
-    parser.add_argument("--cluster", type=Cluster.from_json, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.client:
-        run_client(options.client, options.cluster, options.fanout)
-        return 0
-    clients = [client for client in CLIENTS if client.name not in options.skip]
-    results = run_all(clients, options)
-    findings = show(results, options)
-    if options.json:
-        with open(options.json, "w", encoding="utf-8") as file:
-            json.dump(findings, file, indent=2)
-    return int(any(client.ours and client.name in results.missing for client in clients))
+    def bars(self, results: Results, options: argparse.Namespace) -> list[Bar]:
+        """CPU and wall of the best rival; CPU of those that start processes."""
+        found = []
+        for phase in PHASES:
+            cpu = results.cpu(OURS, phase)
+            wall = quotient(
+                results.wall(OURS, phase), least([results.wall(name, phase) for name in RIVALS])
+            )
+            found += [
+                Bar.at_most(
+                    f"{phase}: CPU, of the best rival's",
+                    quotient(cpu, self._best(results, phase)),
+                    0.8,
+                ),
+                Bar.at_most(f"{phase}: wall time, of the best rival's", wall, 1),
+                Bar.at_least(
+                    f"{phase}: times cheaper than ClusterShell with ssh",
+                    quotient(results.cpu("clustershell-ssh", phase), cpu),
+                    25,
+                ),
+            ]
+        return found
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(Fanout().main())

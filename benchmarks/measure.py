@@ -17,17 +17,32 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
+from pyclustershell.version import __version__
+
 ROOT = Path(__file__).parents[1]
 
 
 class Missing(Exception):
-    """A client cannot be measured here, for example because it is not installed."""
+    """A contender cannot be measured here, for example because it is not installed."""
 
 
 def cpu_seconds() -> float:
     """CPU time of this process and of its children that have ended, user and system."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def peak_memory() -> float:
+    """The most memory that this process has had, in MB; without its children's.
+
+    Linux hands ``ru_maxrss`` on to a program that a process starts, so that it may be the
+    parent's; the figure in /proc is the program's own.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +54,16 @@ class Reading:
 
 
 class Meter:
-    """Takes the readings of one client in its own process."""
+    """Takes the readings of one contender in its own process.
+
+    Attributes:
+        readings: what each phase took.
+        facts: other figures, by name.
+    """
 
     def __init__(self) -> None:
         self.readings: dict[str, Reading] = {}
+        self.facts: dict[str, float] = {}
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -51,45 +72,52 @@ class Meter:
         yield
         self.readings[name] = Reading(cpu_seconds() - cpu, time.perf_counter() - wall)
 
+    def report(self) -> None:
+        """Print what :func:`measure_in_process` reads."""
+        readings = {name: dataclasses.asdict(it) for name, it in self.readings.items()}
+        print(json.dumps({"readings": readings, "facts": self.facts}))
 
-def measure_in_process(command: Sequence[str], timeout: float) -> dict[str, Reading]:
-    """Run a program of this interpreter's that ends with :func:`report`.
+
+def report_missing(reason: str) -> None:
+    """Print, for :func:`measure_in_process`, that a contender cannot be measured."""
+    print(json.dumps({"missing": reason}))
+
+
+def measure_in_process(command: Sequence[str], timeout: float) -> Meter:
+    """Run a program of this interpreter's that ends with :meth:`Meter.report`.
 
     Args:
         command: what follows ``python``.
         timeout: seconds after which it is given up.
 
     Returns:
-        The readings by phase.
+        The meter, with its readings.
 
     Raises:
         Missing: the program said so.
         RuntimeError: it failed; the text holds what it wrote to stderr.
     """
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{' '.join(command[:4])}: no end in {timeout:g} s") from None
     if done.returncode:
         raise RuntimeError(f"{' '.join(command[:4])}: {done.stderr.strip()}")
     answer = json.loads(done.stdout.splitlines()[-1])
     if "missing" in answer:
         raise Missing(answer["missing"])
-    return {phase: Reading(**reading) for phase, reading in answer["readings"].items()}
-
-
-def report(meter: Optional[Meter], missing: str = "") -> None:
-    """Print what :func:`measure_in_process` reads."""
-    if meter is None:
-        print(json.dumps({"missing": missing}))
-    else:
-        readings = {name: dataclasses.asdict(it) for name, it in meter.readings.items()}
-        print(json.dumps({"readings": readings}))
+    meter = Meter()
+    meter.readings = {name: Reading(**reading) for name, reading in answer["readings"].items()}
+    meter.facts = answer["facts"]
+    return meter
 
 
 def median(readings: Sequence[Reading]) -> Reading:
@@ -103,7 +131,7 @@ def median(readings: Sequence[Reading]) -> Reading:
 def machine() -> dict[str, Any]:
     """What the figures hold for."""
     return {
-        "system": platform.platform(),
+        "system": platform.system() + " " + platform.release().partition("-")[0],
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
@@ -120,8 +148,8 @@ def _cpu_model() -> str:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """The installed versions of packages, and of OpenSSH."""
-    found = {}
+    """This package's version, and those of others that are installed, and of OpenSSH."""
+    found = {"pyclustershell": __version__}
     for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
@@ -145,3 +173,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
             yield cell.rjust(width) if column else cell.ljust(width)
 
     return "\n".join(f"| {' | '.join(cells(line))} |" for line in lines)
+
+
+def ratio(ours: float, theirs: Optional[float]) -> str:
+    """How two figures compare, for a table; '-' where one was not measured."""
+    return f"{ours / theirs:.2f}" if theirs else "-"
