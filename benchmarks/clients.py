@@ -105,7 +105,7 @@ class ParamikoClient:
         return list(self._threads.map(function, *arguments))
 
     def connect(self, host: str) -> Any:
-        """An open connection. paramiko's own defaults otherwise."""
+        """An open connection; with paramiko's own 15 s, a busy server is given up too early."""
         client = self._make_client()
         client.set_missing_host_key_policy(self._policy)
         client.connect(
@@ -115,6 +115,8 @@ class ParamikoClient:
             pkey=self._key,
             allow_agent=False,
             look_for_keys=False,
+            banner_timeout=60,
+            auth_timeout=60,
         )
         return client
 

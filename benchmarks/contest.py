@@ -251,10 +251,8 @@ class Contest:
         about = {"settings": settings, "versions": versions(self.packages), "machine": machine()}
         bars = self.bars(results, options)
         header, rows = self.tabulate(results, options)
-        print(self.question.strip().partition("\n\n")[0].replace("\n", " ") + "\n")
-        for title, facts in about.items():
-            print(f"- {title}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
-        print(f"\n{table(header, rows)}")
+        print_introduction(self.question, about)
+        print(table(header, rows))
         for name, reason in results.missing.items():
             print(f"\n{name} was not measured: {reason}")
         if bars:
@@ -269,6 +267,15 @@ class Contest:
             "missing": results.missing,
             "bars": [dataclasses.asdict(bar) for bar in bars],
         }
+
+
+def print_introduction(question: Optional[str], about: dict[str, dict[str, Any]]) -> None:
+    """Print what a table is about, but for the docstring's last paragraph: how to run it."""
+    paragraphs = (question or "").strip().split("\n\n")[:-1]
+    print("\n\n".join(paragraphs) + "\n")
+    for title, facts in about.items():
+        print(f"- {title}: " + ", ".join(f"{key} {value}" for key, value in facts.items()))
+    print()
 
 
 def bar_table(bars: Sequence[Bar]) -> str:

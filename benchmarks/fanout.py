@@ -283,5 +283,7 @@ class Fanout(Contest):
         return found
 
 
+main = Fanout().main
+
 if __name__ == "__main__":
-    sys.exit(Fanout().main())
+    sys.exit(main())

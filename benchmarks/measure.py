@@ -95,7 +95,8 @@ def measure_in_process(command: Sequence[str], timeout: float) -> Meter:
 
     Raises:
         Missing: the program said so.
-        RuntimeError: it failed; the text holds what it wrote to stderr.
+        RuntimeError: it failed; the text ends with the last line that it wrote to stderr, where
+            all of them go.
     """
     try:
         done = subprocess.run(
@@ -108,9 +109,11 @@ def measure_in_process(command: Sequence[str], timeout: float) -> Meter:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{' '.join(command[:4])}: no end in {timeout:g} s") from None
+        raise RuntimeError(f"{' '.join(command[:4])} failed: no end in {timeout:g} s") from None
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[:4])}: {done.stderr.strip()}")
+        print(done.stderr, file=sys.stderr)
+        last = done.stderr.strip().splitlines()[-1:] or ["no word why"]
+        raise RuntimeError(f"{' '.join(command[:4])} failed: {last[0]}")
     answer = json.loads(done.stdout.splitlines()[-1])
     if "missing" in answer:
         raise Missing(answer["missing"])

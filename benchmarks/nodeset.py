@@ -11,6 +11,7 @@ Run as ``python -m benchmarks.nodeset``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import gc
 import json
 import pickle
@@ -19,10 +20,12 @@ import statistics
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any, Callable, NamedTuple, Optional
+
+from benchmarks.contest import Bar, cell, print_introduction
+from benchmarks.measure import machine, table, versions
 
 Operation = Callable[[], object]
 SHORT = 0.001  # seconds: what takes less is repeated
@@ -323,15 +326,22 @@ def measure(case: Case, libraries: list[Library], rounds: int, memory: bool) -> 
         RuntimeError: their answers differ.
     """
     operations = [case.prepare(library) for library in libraries]
-    answers = [normal(operation()) for operation in operations]
+    answers: list[object] = []
+    times: list[list[float]] = []
+    for operation in operations:
+        begin = time.perf_counter()
+        answer = operation()
+        taken = time.perf_counter() - begin
+        answers.append(normal(answer))
+        # Warm by now, unless it takes so long that warmth makes no difference.
+        times.append([taken] if taken > SLOW else [])
     if answers.count(answers[0]) != len(answers):
         raise RuntimeError(f"{case.name}: the answers differ")
-    times: list[list[float]] = [[] for _ in operations]
     for _ in range(rounds):
-        for taken, operation in zip(times, operations):
-            if not taken or taken[-1] < SLOW:
-                taken.append(seconds(operation))
-    medians = [statistics.median(taken) for taken in times]
+        for readings, operation in zip(times, operations):
+            if not readings or readings[-1] < SLOW:
+                readings.append(seconds(operation))
+    medians = [statistics.median(readings) for readings in times]
     peaks = [peak(operation) if memory else 0 for operation in operations]
     rival = len(operations) > 1
     return Result(
@@ -344,8 +354,8 @@ def measure(case: Case, libraries: list[Library], rounds: int, memory: bool) -> 
     )
 
 
-def main() -> int:
-    """Measure, and print a table or JSON; 1 if a case is slower than wanted."""
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """Measure, and print a table; 1 if a case is slower than wanted."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -354,8 +364,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only cases with this text in their name")
     parser.add_argument("--no-rival", action="store_true", help="leave ClusterShell out")
     parser.add_argument("--memory", action="store_true", help="measure peak memory as well")
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    options = parser.parse_args(arguments)
     ours = Library("pyclustershell.nodeset", "pyclustershell.rangeset", "pyclustershell.msgtree")
     libraries = [ours]
     if not options.no_rival:
@@ -365,31 +375,65 @@ def main() -> int:
     results = []
     for case in cases(options.size):
         if options.only in case.name:
+            print(f"benchmarks.nodeset: {case.name}", file=sys.stderr)
             results.append(measure(case, libraries, options.rounds, options.memory))
-            if not options.json:
-                print_result(results[-1])
+    settings = {"size": options.size, "rounds": options.rounds}
+    about = {"settings": settings, "versions": versions(["ClusterShell"]), "machine": machine()}
+    print_introduction(__doc__, about)
+    print(results_table(results, options.memory))
     if options.json:
-        rival = None if options.no_rival else version("ClusterShell")
-        settings = {"size": options.size, "rounds": options.rounds, "ClusterShell": rival}
-        found = [{**result._asdict(), "ratio": result.ratio} for result in results]
-        print(json.dumps({"settings": settings, "results": found}, indent=2))
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump({**about, **findings(results)}, file, indent=2)
     return int(any(result.ratio is not None and result.ratio < result.wanted for result in results))
 
 
-def print_result(result: Result) -> None:
-    """Print a line of the table."""
-    line = f"{result.name:<58} {result.ours * 1e3:>9.2f} ms"
-    if result.theirs is not None and result.ratio is not None:
-        line += (
-            f" {result.theirs * 1e3:>10.2f} ms {result.ratio:>9.1f} x (wanted {result.wanted:g})"
-        )
-        if result.ratio < result.wanted:
-            line += "  SLOWER"
-    if result.our_peak:
-        line += f"  {result.our_peak / 1e6:.1f} MB"
-        if result.their_peak is not None:
-            line += f" / {result.their_peak / 1e6:.1f} MB"
-    print(line, flush=True)
+def results_table(results: Sequence[Result], memory: bool) -> str:
+    """A row for each case."""
+    header = [
+        "operation",
+        "pyclustershell ms",
+        "ClusterShell ms",
+        "times as fast",
+        "wanted",
+        "held",
+    ]
+    header += ["peak MB", "ClusterShell's"] * memory
+    rows = []
+    for result in results:
+        held = "-" if result.ratio is None else "yes" if result.ratio >= result.wanted else "NO"
+        row = [
+            result.name,
+            cell(result.ours, ".2f", 1000),
+            cell(result.theirs, ".2f", 1000),
+            cell(result.ratio, ".1f"),
+            f"{result.wanted:g}",
+            held,
+        ]
+        peaks = [cell(result.our_peak, ".1f", 1e-6), cell(result.their_peak, ".1f", 1e-6)]
+        rows.append(row + peaks * memory)
+    return table(header, rows)
+
+
+def findings(results: Sequence[Result]) -> dict[str, Any]:
+    """What --json writes: all figures, and the bars as one for each limit."""
+    bars = []
+    for wanted in sorted({result.wanted for result in results}, reverse=True):
+        alike = [result for result in results if result.wanted == wanted and result.ratio]
+        if alike:
+            slow = [result.name for result in alike if (result.ratio or 0) < wanted]
+            least = min(alike, key=lambda result: result.ratio or 0)
+            bars.append(
+                Bar(
+                    f"{len(alike)} operations, times as fast as ClusterShell's",
+                    f"at least {wanted:g}",
+                    f"{least.ratio:.3g} ({least.name}); {len(slow)} below",
+                    not slow,
+                )
+            )
+    return {
+        "results": [{**result._asdict(), "ratio": result.ratio} for result in results],
+        "bars": [dataclasses.asdict(bar) for bar in bars],
+    }
 
 
 if __name__ == "__main__":

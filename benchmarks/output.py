@@ -294,5 +294,7 @@ class Output(Contest):
         return found
 
 
+main = Output().main
+
 if __name__ == "__main__":
-    sys.exit(Output().main())
+    sys.exit(main())
