@@ -6,6 +6,7 @@ imports no paramiko.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -83,6 +84,10 @@ __all__ = [
     "task_terminate",
     "task_wait",
 ]
+
+
+# Quiet unless the program configures logging: else Python prints warnings on standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

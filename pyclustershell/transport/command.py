@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from contextlib import suppress
 from typing import Any, Callable, Optional
@@ -30,6 +31,8 @@ from .state import (
     move,
 )
 
+logger = logging.getLogger("pyclustershell.command")
+
 # Signal numbers of the names that SSH can send (RFC 4254 6.10), as POSIX numbers them where it
 # does: the remote host's numbers, so that the control host's signal module (Windows has few of
 # them) is no help.
@@ -55,6 +58,11 @@ _RC_FAILED = 255
 # Seconds before a connection that was turned away is tried again, about.
 _FIRST_RETRY = 0.2
 _LONGEST_RETRY = 5.0
+
+# How long a server may take to say that a killed command has ended before it is sent KILL again,
+# in seconds: twice as long each time.
+_FIRST_KILL_WAIT = 0.05
+_LONGEST_KILL_WAIT = 0.4
 
 # How many bytes one command may read, or be sent, before other descriptors have their turn.
 _FAIR_SHARE = 4 << 20
@@ -149,12 +157,17 @@ class RemoteCommand:
             return
         self._connection = connection
         self._reused = reused
+        # A peer that vanished without a word is found out here, before the command starts.
         if reused:
-            # A peer that vanished without a word is found out here, before the command starts.
-            self._engine.call_later(
-                self.settings.connect_timeout, lambda: self._on_silence(connection)
-            )
+            self._watch_opening(connection, self.settings.connect_timeout)
+        else:
+            # What a server does for a session (PAM, home directories) is still part of logging in.
+            self._engine.post(self._watch_opening, connection, self.settings.auth_timeout)
         connection.transport.open_exec_channel(self._on_opened)
+
+    def _watch_opening(self, connection: Connection, patience: float) -> None:
+        if self.state is CommandState.OPENING:
+            self._engine.call_later(patience, lambda: self._on_silence(connection))
 
     def _on_opened(
         self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
@@ -178,18 +191,26 @@ class RemoteCommand:
         channel.request_exec(self._command, lambda: self._engine.post(self._on_answer))
 
     def _on_silence(self, connection: Connection) -> None:
-        """A reused connection has not answered in time: replace it, or fail."""
+        """The server has not answered in time: replace a reused connection, or fail."""
         if self.state is CommandState.OPENING and self._connection is connection:
             connection.close()
+            phase = "exec request" if self._requested else "channel open"
             self.on_lost(
                 ConnectionLostError(
                     self.settings.node,
-                    "Connection timed out",
-                    f"Timeout, server {self.settings.hostname} not responding.",
+                    f"Connection timed out during {phase}",
+                    f"Timeout, server {self.settings.hostname} not responding to {phase}.",
                 )
             )
 
     def _on_refused(self, refusal: Optional[ChannelException]) -> None:
+        connection = self._connection
+        if self._reused and connection is not None and not self.done:
+            # What was left running there (see kill_grace) still has a session, and the server
+            # allows no more (MaxSessions in sshd_config(5)). A new connection has none.
+            connection.close()
+            self._lease_another()
+            return
         if self._move(CommandEvent.CLOSED) is CommandState.DONE:
             return
         reason = refusal.args[1] if refusal is not None else "no reason given"
@@ -393,9 +414,7 @@ class RemoteCommand:
             return
         if self.state is CommandState.OPENING and self._reused and not self._requested:
             # It had died in the pool: the command cannot have started. Nobody need know.
-            self._connection = None
-            self._reused = False
-            self._pool.lease(self)
+            self._lease_another()
             return
         if self._retries_left > 0 and isinstance(error, HandshakeError) and error.transient:
             self._retry()
@@ -414,6 +433,11 @@ class RemoteCommand:
         if channel is not None:
             channel.close()
         self._fail(error)
+
+    def _lease_another(self) -> None:
+        self._connection = None
+        self._reused = False
+        self._pool.lease(self)
 
     def _retry(self) -> None:
         """Ask for another connection after a while, longer each time and never quite the same.
@@ -468,8 +492,9 @@ class RemoteCommand:
 class Termination:
     """The end of a command that did not end by itself: TERM, and after a while KILL.
 
-    Its connection is given back when the command is gone. It does not need the engine: the run may
-    have ended.
+    Its connection is given back when the command is gone, or when that cannot be found out: not
+    every server delivers signals, and none says that it does not (RFC 4254 6.9). It does not need
+    the engine: the run may have ended.
 
     Args:
         channel: the command's channel.
@@ -491,13 +516,16 @@ class Termination:
         self.connection = connection
         self._pool = pool
         self._reaper = reaper
-        self.grace = grace
+        self._term_grace = grace
+        self._kill_waits = _FIRST_KILL_WAIT
+        #: Seconds until it is over, at the most.
+        self.grace = grace + 2 * _LONGEST_KILL_WAIT
         self._cancel: Optional[Callable[[], None]] = None
 
     def begin(self) -> None:
         """Send TERM."""
         self._pool.begin_ending(self)
-        self._cancel = self._reaper.call_later(self.grace, self.kill)
+        self._cancel = self._reaper.call_later(self._term_grace, self._send_kill)
         self._channel.watch(self._on_status, lambda: None)
         self._send("TERM")
         self._on_status()
@@ -517,10 +545,27 @@ class Termination:
         if self.is_gone:
             self._reaper.call_later(0, self._end)
 
-    def kill(self) -> None:
-        """The grace period is over: send KILL. On the reaper's thread, or a closing one."""
+    def _look(self) -> None:
         # Between two runs nobody has read that it is gone.
         self.connection.read_now()
+
+    def _send_kill(self) -> None:
+        """The grace period is over: send KILL, again and again. On the reaper's thread.
+
+        OpenSSH signals the command's process group, which is made a moment after the command was
+        granted: a signal that comes in between is lost, and nobody is told.
+        """
+        self._look()
+        if self.is_gone or self._kill_waits > _LONGEST_KILL_WAIT:
+            self._end()
+            return
+        self._send("KILL")
+        self._cancel = self._reaper.call_later(self._kill_waits, self._send_kill)
+        self._kill_waits *= 2
+
+    def kill(self) -> None:
+        """Send KILL now, and give the connection back. On the reaper's thread, or a closing one."""
+        self._look()
         if not self.is_gone:
             self._send("KILL")
         self._end()
@@ -529,5 +574,11 @@ class Termination:
         if self._pool.finish_ending(self):
             if self._cancel is not None:
                 self._cancel()
+            if not self.is_gone:
+                logger.warning(
+                    "%s: the command was sent TERM and KILL, and the server has not said that it "
+                    "ended: it may go on (OpenSSH delivers signals since 7.9)",
+                    self.connection.settings.node,
+                )
             self._channel.close()
             self._pool.release(self.connection)

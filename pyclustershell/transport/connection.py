@@ -168,15 +168,7 @@ class Connection:
         if error is None:
             self._engine.post(self._connect, addresses)
             return
-        host = self.settings.hostname
-        cause = f"Could not resolve hostname: {error.strerror or error}"
-        self._fail(
-            ResolveError(
-                self.settings.node,
-                cause,
-                f"ssh: Could not resolve hostname {host}: {error.strerror or error}",
-            )
-        )
+        self._fail_resolve(error.strerror or str(error))
 
     def _connect(self, addresses: list[Address]) -> None:
         if self.state is ConnectionState.DIALING:
@@ -317,7 +309,9 @@ class Connection:
             self._stalled += stalled
             self._engine.call_later(stalled, self._on_deadline)
             return
-        if state is ConnectionState.DIALING:
+        if state is ConnectionState.DIALING and self._dialer is None:
+            self._fail_resolve("timed out")
+        elif state is ConnectionState.DIALING:
             self._fail_connect("Connection timed out")
         elif state is ConnectionState.HANDSHAKING:
             phase = "key exchange" if self.transport.remote_version else "banner exchange"
@@ -496,6 +490,16 @@ class Connection:
         where = f"{self._address} port {self.settings.port}"
         return HandshakeError(self.settings.node, cause, f"ssh: {where}: {cause}")
 
+    def _fail_resolve(self, reason: str) -> None:
+        host = self.settings.hostname
+        self._fail(
+            ResolveError(
+                self.settings.node,
+                f"Could not resolve hostname: {reason}",
+                f"ssh: Could not resolve hostname {host}: {reason}",
+            )
+        )
+
     def _fail_handshake(self, cause: str) -> None:
         self._fail(self._handshake_error(cause))
 
@@ -511,6 +515,10 @@ class Connection:
         """End the connection; its lessee, if it has one, is not told. On any thread."""
         with self._lock:
             self.lessee = None
+        # Now, not in _after_close: the engine may never run again. One that is being dialed is
+        # closed on the engine's thread, or while the engine is at rest.
+        if self._dialer is not None:
+            self._dialer.cancel()
         self._fail(None)
 
     def _fail(self, error: Optional[NodeError]) -> None:

@@ -81,7 +81,7 @@ def decide(
 class Ending(Protocol):
     """A command that is being killed."""
 
-    #: Seconds between TERM and KILL.
+    #: Seconds until it is over, at the most.
     grace: float
     #: Where the command runs.
     connection: Connection

@@ -15,10 +15,11 @@ import struct
 import threading
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Callable, Optional
+from typing import Callable, Optional, TypeVar
 
 Address = tuple[str, int]
 Script = Callable[[socket.socket], None]
+ServerT = TypeVar("ServerT", bound="ScriptedServer")
 
 BANNER = b"SSH-2.0-OpenSSH_9.2\r\n"
 BANNER_LIMIT = 255  # bytes, RFC 4253, section 4.2
@@ -66,7 +67,7 @@ class ScriptedServer:
         """The port on which it listens."""
         return self.address[1]
 
-    def __enter__(self) -> ScriptedServer:
+    def __enter__(self: ServerT) -> ServerT:
         self._threads[0].start()
         return self
 
@@ -233,6 +234,12 @@ def endless_greeting(connection: socket.socket) -> None:
         connection.sendall(b"Welcome to the cluster.\r\n" * 100)
 
 
+def endless_line(connection: socket.socket) -> None:
+    """Send a line before the banner that never ends."""
+    while True:
+        connection.sendall(b"Welcome to the cluster. " * 100)
+
+
 def old_protocol(connection: socket.socket) -> None:
     """Be a server that speaks SSH 1 only."""
     connection.sendall(b"SSH-1.5-1.2.27\r\n")
@@ -248,6 +255,13 @@ def hang_before_key_exchange(connection: socket.socket) -> None:
 def hang_in_key_exchange(connection: socket.socket) -> None:
     """Greet, offer algorithms that the client has, and never answer its key exchange."""
     connection.sendall(BANNER + key_exchange_init())
+    wait_for_hangup(connection)
+
+
+def half_key_exchange(connection: socket.socket) -> None:
+    """Greet, and offer half of the algorithms."""
+    offer = key_exchange_init()
+    connection.sendall(BANNER + offer[: len(offer) // 2])
     wait_for_hangup(connection)
 
 
@@ -277,6 +291,13 @@ def garbage_packet(connection: socket.socket) -> None:
     """Greet, and send a packet that is longer than any may be."""
     connection.sendall(BANNER + b"\xff" * 64)
     wait_for_hangup(connection)
+
+
+def giant_packet(connection: socket.socket) -> None:
+    """Greet, and begin a packet of nearly 4 GB, of which no end comes."""
+    connection.sendall(BANNER + struct.pack(">I", 0xFFFFFFF4))
+    while True:
+        connection.sendall(bytes(65536))
 
 
 def disconnect_at_once(connection: socket.socket) -> None:

@@ -7,7 +7,9 @@ import selectors
 import socket
 import threading
 from types import TracebackType
-from typing import Optional
+from typing import NamedTuple, Optional, cast
+
+from tests.servers.faults import ScriptedServer, reset, wait_for_hangup
 
 
 class Proxy:
@@ -95,3 +97,100 @@ class Proxy:
                 return
             self._peers[sock].shutdown(socket.SHUT_WR)
         self._selector.unregister(sock)
+
+
+class Plan(NamedTuple):
+    """What a :class:`FaultyProxy` does to a connection, once.
+
+    Attributes:
+        kind: 'pass' (nothing), 'delay', 'throttle', 'cut' (end both streams), 'reset', 'drop' (pass
+            nothing any more, and tell nobody) or 'corrupt' (change one byte).
+        towards: the direction whose bytes count: 'client' or 'server'.
+        after: how many bytes pass before.
+        amount: the delay in seconds, or the bytes per second of a throttle.
+    """
+
+    kind: str = "pass"
+    towards: str = "client"
+    after: int = 0
+    amount: float = 0.0
+
+
+PASS = Plan()
+
+
+class FaultyProxy(ScriptedServer):
+    """Passes bytes on to one server, and does to each connection what its plan says.
+
+    Attributes:
+        plan: for the connections that are made from now on.
+
+    Args:
+        target: host and port of the server.
+        plan: see above.
+    """
+
+    def __init__(self, target: tuple[str, int], plan: Plan = PASS) -> None:
+        self.plan = plan
+        self._target = target
+        self._over = threading.Event()
+        super().__init__(self._serve)
+
+    def stop(self) -> None:
+        """Close all sockets and end all threads."""
+        self._over.set()
+        super().stop()
+
+    def _serve(self, client: socket.socket) -> None:
+        plan = self.plan
+        # One thread for both directions: a socket that another thread waits on cannot be reset.
+        with socket.create_connection(self._target) as server, selectors.DefaultSelector() as wait:
+            passed = {client: 0, server: 0}
+            for source, sink in ((client, server), (server, client)):
+                source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                wait.register(source, selectors.EVENT_READ, sink)
+            victim = server if plan.towards == "client" else client
+            while True:
+                for key, _events in wait.select():
+                    source, sink = cast(socket.socket, key.fileobj), key.data
+                    data = source.recv(65536)
+                    if not data:
+                        if source is client:
+                            return
+                        wait.unregister(source)
+                        sink.shutdown(socket.SHUT_WR)
+                        continue
+                    passed[source] += len(data)
+                    late = passed[source] - plan.after
+                    if source is not victim or late <= 0 or plan.kind == "pass":
+                        sink.sendall(data)
+                        continue
+                    at = max(0, len(data) - late)
+                    sink.sendall(data[:at])
+                    if plan.kind in ("cut", "reset"):
+                        for sock in (client, server):
+                            (reset if plan.kind == "reset" else _shut)(sock)
+                        return
+                    if plan.kind == "drop":
+                        # As when a cable is pulled: the server's end stays, and says nothing.
+                        wait_for_hangup(client)
+                        return
+                    self._send_on(sink, data[at:], plan)
+                    if plan.kind != "throttle":
+                        plan = PASS
+
+    def _send_on(self, sink: socket.socket, data: bytes, plan: Plan) -> None:
+        if plan.kind == "delay":
+            self._over.wait(plan.amount)
+        elif plan.kind == "corrupt":
+            data = bytes([data[0] ^ 0x55]) + data[1:]
+        elif plan.kind == "throttle":
+            for start in range(0, len(data), 1024):
+                sink.sendall(data[start : start + 1024])
+                self._over.wait(1024 / plan.amount)
+            return
+        sink.sendall(data)
+
+
+def _shut(sock: socket.socket) -> None:
+    sock.shutdown(socket.SHUT_RDWR)

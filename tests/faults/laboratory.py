@@ -1,0 +1,340 @@
+"""Does what a scenario says, and checks what has to hold in every one of them.
+
+It looks from outside: at what a task's users see, at this process's threads and descriptors, and at
+the processes on the nodes. How the library works inside is none of its business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+from pyclustershell.event import EventHandler
+from pyclustershell.exceptions import TimeoutError
+from pyclustershell.task import Task
+from tests.faults.nodes import NODES
+from tests.faults.scenario import KEEPALIVE, MARK, PHASE_TIMEOUT, Job, Run, Scenario
+from tests.faults.world import World
+from tests.servers.leaks import no_leaks
+from tests.servers.sshd import process_runs
+from tests.tasks import fresh_task
+
+#: How much longer than its timeouts allow a run may take, in seconds: others use this machine, too.
+MARGIN = 20.0
+#: How long what was ended may take to be gone.
+GONE_DEADLINE = 8.0
+
+FAULTY = ",".join(name for name, node in NODES.items() if not node.healthy)
+
+
+class Broken(AssertionError):
+    """Something does not hold that has to."""
+
+
+class Deliberate(Exception):
+    """Raised by a handler."""
+
+
+class Listener(EventHandler):
+    """Writes down what a job's handler hears, by node, and breaks off where it is told to."""
+
+    def __init__(self, run: Run, task: Task, counter: list[int]) -> None:
+        self.events: dict[str, list[str]] = defaultdict(list)
+        self.lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+        self.codes: dict[str, Any] = {}
+        self.started = 0
+        self.closed = 0
+        self.aborted = False
+        self._run = run
+        self._task = task
+        self._counter = counter  # of the whole run
+
+    def _heard(self, node: str, event: str) -> None:
+        self.events[node].append(event)
+        if self.closed:
+            raise Broken(f"{event} of {node} after ev_close")
+        self._counter[0] += 1
+        ending = self._run.ending
+        if self._counter[0] == ending.after:
+            if ending.kind == "raise":
+                raise Deliberate
+            if ending.kind == "abort in handler":
+                self.aborted = True
+                self._task.abort()
+
+    def ev_start(self, worker: Any) -> None:
+        self.started += 1
+
+    def ev_pickup(self, worker: Any, node: str) -> None:
+        self._heard(node, "pickup")
+
+    def ev_read(self, worker: Any, node: str, sname: str, msg: bytes) -> None:
+        self.lines[node, sname].append(msg)
+        if self.events[node][-1:] != ["read"]:
+            self._heard(node, "read")
+
+    def ev_hup(self, worker: Any, node: str, rc: Any) -> None:
+        self.codes[node] = rc
+        self._heard(node, "hup")
+
+    def ev_close(self, worker: Any, timedout: bool) -> None:
+        self.closed += 1
+
+
+class Ender(EventHandler):
+    """Ends a task or a worker when its timer fires."""
+
+    def __init__(self, what: Any) -> None:
+        self.what = what
+        self.fired = False
+
+    def ev_timer(self, timer: Any) -> None:
+        self.fired = True
+        self.what.abort()
+
+
+def check(scenario: Scenario, world: World) -> None:
+    """Do what a scenario says.
+
+    Raises:
+        Broken, AssertionError: something does not hold; the text says what.
+    """
+    mark = f"{scenario.seed}.{os.getpid()}.{time.monotonic_ns()}"
+    with _empty_directory(), no_leaks(GONE_DEADLINE), fresh_task() as task:
+        task.set_info("ssh_options", f"-F {world.ssh_config}")
+        # A busy machine is no fault of a healthy node.
+        task.configure_ssh(
+            connect_timeout=60.0,
+            auth_timeout=60.0,
+            connect_retries=scenario.retries,
+            compression=scenario.compression,
+        )
+        task.configure_ssh(
+            FAULTY,
+            connect_timeout=PHASE_TIMEOUT,
+            auth_timeout=PHASE_TIMEOUT,
+            connect_retries=min(1, scenario.retries),
+            keepalive=KEEPALIVE,
+            overrides=["ServerAliveCountMax=2"],
+        )
+        for run in scenario.runs:
+            world.set_plans(run.plans)
+            _check_run(task, run, mark)
+            if run.close_after:
+                _close(task)
+        _close(task)
+    _check_processes(mark)
+
+
+def _close(task: Task) -> None:
+    began = time.monotonic()
+    task.close()
+    took = time.monotonic() - began
+    if took > 1.0 + MARGIN:  # the longest grace
+        raise Broken(f"close() took {took:.1f} s")
+
+
+def _check_run(task: Task, run: Run, mark: str) -> None:
+    for key, value in (
+        ("fanout", run.fanout),
+        ("ssh_pool_size", run.pool_size),
+        ("ssh_idle_ttl", run.idle_ttl),
+        ("ssh_kill_grace", run.kill_grace),
+    ):
+        task.set_info(key, value)
+    counter = [0]
+    pairs = []
+    for job in run.jobs:
+        listener = Listener(run, task, counter)
+        worker: Any = task.shell(
+            job.command.text.replace(MARK, mark),
+            nodes=",".join(job.nodes),
+            handler=listener,
+            timeout=job.timeout,
+            stderr=job.stderr,
+            stdin=job.command.stdin is not None,
+        )
+        if job.command.stdin is not None:
+            worker.write(job.command.stdin)
+            worker.set_write_eof()
+        pairs.append((job, listener, worker))
+    ending = run.ending
+    ender = Ender(task if ending.kind == "abort" else pairs[0][2])
+    if ending.kind in ("abort", "abort worker"):
+        task.timer(ending.after, ender, autoclose=True)
+    began = time.monotonic()
+    ended_by = "none"
+    try:
+        task.resume(ending.after if ending.kind == "timeout" else None)
+    except TimeoutError:
+        ended_by = "timeout"
+    except Deliberate:
+        ended_by = "raise"
+    took = time.monotonic() - began
+    if took > _time_limit(run):
+        raise Broken(f"the run took {took:.1f} s, and has {_time_limit(run):.1f}")
+    if ended_by not in ("none", ending.kind):
+        raise Broken(f"the run ended by {ended_by}")
+    # What a run has brought is forgotten when it is aborted.
+    aborted = any(listener.aborted for _job, listener, _worker in pairs)
+    aborted |= ender.fired and ending.kind == "abort"
+    whole = ended_by == "none" and not aborted
+    for index, (job, listener, worker) in enumerate(pairs):
+        # As with ClusterShell, a handler that raises at a worker's very end is not told of it.
+        broken_off = ended_by == "raise" or listener.aborted
+        _check_events(listener, broken_off)
+        left_out = ender.fired and ending.kind == "abort worker" and index == 0
+        _check_outcomes(job, listener, worker, whole and not left_out, aborted)
+
+
+def _time_limit(run: Run) -> float:
+    """How many seconds a run may take: all nodes one after the other, as many at once as may be."""
+    at_once = min(run.fanout, run.pool_size or run.fanout)
+    nodes = sum(len(job.nodes) for job in run.jobs)
+    # Connecting, twice; logging in; a session; the command's request; a dead peer.
+    phases = 2 * PHASE_TIMEOUT + 1.0 + 3 * PHASE_TIMEOUT + 4 * KEEPALIVE
+    if run.ending.kind in ("timeout", "abort"):
+        return run.ending.after + MARGIN
+    return (nodes / at_once + 1) * (phases + 1.0) + MARGIN
+
+
+def _check_events(listener: Listener, broken_off: bool) -> None:
+    told = listener.closed == listener.started or (broken_off and listener.closed == 0)
+    if listener.started > 1 or not told:
+        raise Broken(f"{listener.started} ev_start and {listener.closed} ev_close of a worker")
+    for node, events in listener.events.items():
+        if events[:1] != ["pickup"] or events.count("pickup") > 1 or events.count("hup") > 1:
+            raise Broken(f"{node}: {events}")
+        if "hup" in events and events[-1] != "hup":
+            raise Broken(f"{node}: {events}")
+
+
+def _check_outcomes(job: Job, listener: Listener, worker: Any, whole: bool, aborted: bool) -> None:
+    """Every node has one outcome, and it is one of those that it may have.
+
+    Args:
+        job: what was asked for.
+        listener: what its handler heard.
+        worker: its worker.
+        whole: whether the run went on to its end.
+        aborted: whether it was aborted, so that nothing is kept.
+    """
+    codes = dict(worker.iter_node_retcodes())
+    timeouts = list(worker.iter_keys_timeout())
+    failures = {node for _failure, nodes in worker.iter_failures() for node in nodes}
+    if aborted:
+        if codes or timeouts or failures:
+            raise Broken("an aborted run has results")
+        codes = listener.codes
+    if len(set(timeouts)) != len(timeouts):
+        raise Broken(f"timed out twice: {timeouts}")
+    for node in job.nodes:
+        where = f"{node} ({job.command.text!r}, timeout {job.timeout})"
+        outcomes = (node in codes) + (node in timeouts)
+        if outcomes > 1 or (whole and not outcomes):
+            raise Broken(f"{where}: {outcomes} outcomes")
+        if node in timeouts and job.timeout is None and whole:
+            raise Broken(f"{where}: a timeout out of nothing")
+        if whole and codes.get(node) != listener.codes.get(node):
+            raise Broken(f"{where}: rc {codes.get(node)}, and {listener.codes.get(node)} in ev_hup")
+        if node in codes:
+            if not aborted and (node in failures) is not (codes[node] == 255):
+                raise Broken(f"{where}: rc {codes[node]}, a failure: {node in failures}")
+            said = worker.node_failure(node) if not aborted else None
+            _check_code(node, job, listener, codes[node], said)
+
+
+def _check_code(
+    node: str, job: Job, listener: Listener, code: int, failure: Optional[Exception]
+) -> None:
+    expected = NODES[node]
+    command = job.command
+    as_asked = expected.healthy or node.startswith("cut")
+    allowed = {*expected.codes} if not as_asked else {command.code}
+    if not expected.healthy:
+        # Their timeouts are short, and a busy machine may miss them.
+        allowed.add(255)
+    where = f"{node} ({command.text!r})"
+    if code not in allowed:
+        raise Broken(f"{where}: rc {code} {failure!r}, not {allowed}")
+    if not as_asked or code == 255:
+        return
+    streams = {"stdout": command.stdout, "stderr": command.stderr}
+    if not job.stderr:
+        # Both in the order in which they came, which is not known for these.
+        merged = sorted(filter(None, streams.values()))
+        streams = {"stdout": b"\n".join(merged), "stderr": b""}
+    for sname, wanted in streams.items():
+        lines = listener.lines.get((node, sname), [])
+        got = b"\n".join(lines if job.stderr else (lines if len(lines) > 2 else sorted(lines)))
+        if not job.stderr and command.stderr == b"":
+            got = b"\n".join(lines)
+        if got != wanted:
+            raise Broken(f"{where}: {len(got)} of {len(wanted)} bytes of {sname}: {got[:80]!r}")
+
+
+# -- what is left ----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _empty_directory() -> Iterator[None]:
+    """Temporary files go to a directory of their own, which is to be empty in the end."""
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="laboratory-client-") as directory:
+        tempfile.tempdir = directory
+        try:
+            yield
+            left = os.listdir(directory)
+        finally:
+            tempfile.tempdir = before
+    if left:
+        raise Broken(f"temporary files are left: {left}")
+
+
+def _check_processes(mark: str) -> None:
+    """No command of the scenario goes on."""
+    deadline = time.monotonic() + GONE_DEADLINE
+    while True:
+        left = [pid for pid in _processes(f"LABORATORY={mark}") if process_runs(pid)]
+        if not left:
+            return
+        if time.monotonic() > deadline:
+            running = [_describe(pid) for pid in left]
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise Broken(f"still running: {running}")
+        threading.Event().wait(0.02)
+
+
+def _processes(mark: str) -> list[int]:
+    """The processes whose command or environment has a mark."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdecimal() and int(name) != os.getpid():
+            with contextlib.suppress(OSError):
+                for file in ("cmdline", "environ"):
+                    if mark.encode() in Path(f"/proc/{name}/{file}").read_bytes():
+                        found.append(int(name))
+                        break
+    return found
+
+
+def _describe(pid: int) -> str:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+        where = [
+            variable.decode()
+            for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if variable.startswith((b"SSH_CONNECTION", b"PYCLUSTERSHELL_NODE"))
+        ]
+        return f"{pid}: {words} {where}"
+    return str(pid)

@@ -1,0 +1,263 @@
+"""The laboratory's servers, in a process of their own: the client's threads and files are its own.
+
+``python -m tests.faults.world DIRECTORY`` starts them, prints one line of JSON (see :class:`World`)
+and takes the plans of the proxies, a line each, until the end of its input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Optional
+
+import asyncssh
+
+from tests.faults.nodes import COMMAND, CUT, HEALTHY, NODES, PHASE, RAW, server_for
+from tests.servers.faults import dropping_address, refusing_address
+from tests.servers.phases import host_key
+from tests.servers.proxy import FaultyProxy, Plan
+from tests.servers.sshd import Sshd, node_address
+
+Block = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+_STOP_DEADLINE = 30.0
+
+
+class World:
+    """The servers, seen from the client's process. A context manager.
+
+    Attributes:
+        ssh_config: an OpenSSH client configuration file for every node of nodes.NODES.
+    """
+
+    def __init__(self) -> None:
+        # sshd's commands have rights of their own: what they need must be for others to see.
+        self._directory = Path(tempfile.mkdtemp(prefix="laboratory-"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.world", str(self._directory)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        told: dict[str, Any] = json.loads(self._read_line())
+        self.ssh_config: str = told["ssh_config"]
+
+    def _read_line(self) -> str:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            raise RuntimeError(f"the servers ended with {self._process.wait()}")
+        return line
+
+    def set_plans(self, plans: Mapping[str, Plan]) -> None:
+        """Give the proxies new plans, for connections that are made from now on."""
+        if self._process.stdin is not None:
+            self._process.stdin.write(json.dumps(plans) + "\n")
+            self._process.stdin.flush()
+        self._read_line()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        with self._process:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            try:
+                self._process.wait(_STOP_DEADLINE)
+            finally:
+                self._process.kill()
+        shutil.rmtree(self._directory)
+
+
+# -- the servers' process --------------------------------------------------------------------------
+
+
+def _openssh(server: Sshd, kind: str) -> dict[str, Block]:
+    """The nodes of one OpenSSH server."""
+    return {
+        f"{kind}{index}": {
+            "HostName": node_address(index),
+            "Port": server.port,
+            "HostKeyAlias": "pyclustershell-tests",
+            "User": server.user,
+            "IdentityFile": server.key,
+            "UserKnownHostsFile": server.known_hosts,
+        }
+        for index in range(1, HEALTHY[kind] + 1)
+    }
+
+
+async def _pump(read: Any, write: Any, drain: Any, close: Any = None) -> None:
+    """Pass bytes on until their end, for asyncssh."""
+    try:
+        while data := await read(65536):
+            write(data)
+            await drain()
+    except (OSError, asyncssh.Error):
+        pass  # one of the two ends is gone
+    finally:
+        if close is not None:
+            close()
+
+
+@contextlib.contextmanager
+def _asyncssh(directory: Path) -> Iterator[Block]:
+    """An asyncssh server with a thread for its loop; the block of its nodes."""
+    started = threading.Event()
+    stop: Any = None
+    block: Block = {}
+    key = asyncssh.generate_private_key("ssh-ed25519")
+    user_key = asyncssh.generate_private_key("ssh-ed25519")
+
+    async def command(process: Any) -> None:
+        local = await asyncio.create_subprocess_shell(
+            process.command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        stdin: Any = local.stdin
+        pumps = [
+            asyncio.ensure_future(_pump(source.read, sink.write, sink.drain))
+            for source, sink in (
+                (local.stdout, process.stdout),
+                (local.stderr, process.stderr),
+            )
+        ]
+        feed = asyncio.ensure_future(
+            _pump(process.stdin.read, stdin.write, stdin.drain, stdin.close)
+        )
+        await asyncio.gather(*pumps)
+        code = await local.wait()
+        feed.cancel()
+        if code < 0:
+            process.exit_with_signal({-9: "KILL", -15: "TERM"}.get(code, "TERM"))
+        else:
+            process.exit(code)
+
+    async def serve() -> None:
+        nonlocal stop
+        stop = asyncio.Event()
+        keys = asyncssh.import_authorized_keys(user_key.export_public_key().decode())
+        server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[key],
+            authorized_client_keys=keys,
+            process_factory=command,
+            encoding=None,
+        )
+        block.update(HostName="127.0.0.1", Port=server.get_port(), HostKeyAlias="async", User="me")
+        started.set()
+        await stop.wait()
+        server.close()
+
+    identity, known_hosts = directory / "async_key", directory / "async_hosts"
+    identity.touch(0o600)
+    identity.write_bytes(user_key.export_private_key())
+    known_hosts.write_text(f"async {key.export_public_key().decode()}")
+    block.update(IdentityFile=identity, UserKnownHostsFile=known_hosts)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread.start()
+    started.wait()
+    yield block
+    loop.call_soon_threadsafe(stop.set)
+    thread.join()
+
+
+@contextlib.contextmanager
+def _servers(directory: Path) -> Iterator[tuple[dict[str, Block], dict[str, FaultyProxy], Path]]:
+    """All servers: configuration blocks by node, the proxies, a file with more configuration."""
+    from pyclustershell.loopback import LoopbackCluster
+
+    blocks: dict[str, Block] = {}
+    proxies: dict[str, FaultyProxy] = {}
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        for kind, settings in (
+            ("ssh", {}),
+            ("rekey", {"RekeyLimit": "16K"}),
+            ("single", {"MaxSessions": 1}),
+        ):
+            (directory / kind).mkdir()
+            server = enter(Sshd(directory / kind, **settings))
+            blocks.update(_openssh(server, kind))
+            if kind == "ssh":
+                for index in range(1, HEALTHY["slow"] + 1):
+                    proxies[f"slow{index}"] = enter(FaultyProxy(("127.0.0.1", server.port)))
+                for index in range(1, CUT + 1):
+                    proxies[f"cut{index}"] = enter(FaultyProxy(("127.0.0.1", server.port)))
+                for name, proxy in proxies.items():
+                    where = {"HostName": "127.0.0.1", "Port": proxy.port}
+                    blocks[name] = {**blocks["ssh1"], **where}
+        cluster = enter(LoopbackCluster(f"loop[1-{HEALTHY['loop']}]"))
+        asyncssh_block = enter(_asyncssh(directory))
+        for index in range(1, HEALTHY["async"] + 1):
+            blocks[f"async{index}"] = asyncssh_block
+        key = host_key()
+        known = directory / "known_hosts"
+        known.write_text(f"phases {key.get_name()} {key.get_base64()}\n")
+        faulty: Block = {
+            "HostName": "127.0.0.1",
+            "User": "me",
+            "HostKeyAlias": "phases",
+            "IdentityFile": blocks["ssh1"]["IdentityFile"],
+            "UserKnownHostsFile": known,
+        }
+        for name in (
+            *(f"raw-{n}" for n in RAW),
+            *(f"phase-{n}" for n in PHASE),
+            *(f"command-{n}" for n in COMMAND),
+        ):
+            blocks[name] = {**faulty, "Port": enter(server_for(name, key)).port}
+        blocks["refused"] = {**faulty, "Port": enter(refusing_address())[1]}
+        blocks["dropped"] = {**faulty, "Port": enter(dropping_address())[1]}
+        blocks["nowhere"] = {**faulty, "HostName": "nowhere.invalid"}
+        yield blocks, proxies, Path(cluster.ssh_config)
+
+
+def _main(directory: Path) -> None:
+    directory.chmod(0o755)
+    # asyncssh leaves a coroutine behind where a client goes away.
+    warnings.simplefilter("ignore", RuntimeWarning)
+    with _servers(directory) as (blocks, proxies, more):
+        lines = [
+            f"Host {name}\n"
+            + "".join(f"    {keyword} {value}\n" for keyword, value in block.items())
+            + "    IdentitiesOnly yes\n    StrictHostKeyChecking yes\n"
+            for name, block in blocks.items()
+        ]
+        config = directory / "ssh_config"
+        config.write_text(more.read_text() + "".join(lines))
+        missing = [name for name in NODES if name not in blocks and not name.startswith("loop")]
+        if missing:
+            raise RuntimeError(f"no servers for {missing}")
+        print(json.dumps({"ssh_config": str(config)}), flush=True)
+        for line in sys.stdin:
+            for name, plan in json.loads(line).items():
+                proxies[name].plan = Plan(*plan)
+            print("{}", flush=True)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
