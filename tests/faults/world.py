@@ -129,13 +129,13 @@ def _asyncssh(directory: Path) -> Iterator[Block]:
     user_key = asyncssh.generate_private_key("ssh-ed25519")
 
     async def command(process: Any) -> None:
-        local = await asyncio.create_subprocess_shell(
+        local: Any = await asyncio.create_subprocess_shell(
             process.command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        stdin: Any = local.stdin
+        stdin = local.stdin
         pumps = [
             asyncio.ensure_future(_pump(source.read, sink.write, sink.drain))
             for source, sink in (
