@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import errno
 import logging
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from pyclustershell.exceptions import (
 from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys import checker as hostkeys
+from pyclustershell.transport.hostkeys import filelock, knownhosts
 from pyclustershell.transport.hostkeys.checker import HostKeyChecker, Standing
 from pyclustershell.transport.hostkeys.knownhosts import (
     HashedLines,
@@ -455,3 +460,107 @@ def test_a_thousand_new_hosts_at_once_lose_none(
     assert len(found) == 1100
     assert set(found[100:]) == {line(f"new{i}", 1000 + i) for i in range(1000)}
     assert len(reads) == 1, "what we add ourselves is no reason to read the file again"
+
+
+ONE_OF_SEVERAL = """
+import base64, sys
+from dataclasses import replace
+from pyclustershell.transport.config.options import SSHOptions, resolve
+from pyclustershell.transport.config.sshconfig import ConfigCache
+from pyclustershell.transport.hostkeys.checker import HostKeyChecker
+
+path, name, count = sys.argv[1:]
+options = SSHOptions(config_files="none", known_hosts=path, host_key_policy="accept-new",
+                     overrides=["GlobalKnownHostsFile=none"])
+base = resolve("node", options, config_cache=ConfigCache())
+checker = HostKeyChecker()
+kind = b"ssh-ed25519"
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(int(count)):
+    host = f"{name}{number}"
+    key = f"{host:32}".encode()
+    blob = b"".join(len(part).to_bytes(4, "big") + part for part in (kind, key))
+    checker.check(replace(base, node=host, hostname=host), kind.decode(), blob)
+"""
+
+
+def test_a_thousand_new_hosts_of_several_processes_at_once(known_hosts: Path) -> None:
+    known_hosts.parent.mkdir()
+    known_hosts.write_text("# without an end")
+    names = ("a", "b", "c", "d")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_SEVERAL, str(known_hosts), name, "250"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=50)
+        assert process.returncode == 0
+    lines = known_hosts.read_text().split("\n")
+    assert lines[0] == "# without an end"
+    assert lines[-1] == ""
+    expected = {f"{name}{number}" for name in names for number in range(250)}
+    assert [text.split()[0] for text in lines[1:-1] if len(text.split()) != 3] == []
+    assert len(lines) == 1002
+    assert {text.split()[0] for text in lines[1:-1]} == expected
+
+
+def test_a_file_that_is_replaced_while_its_lock_is_waited_for(
+    known_hosts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(known_hosts, line("old", 1))
+    replaced: list[int] = []
+
+    @contextmanager
+    def locked(descriptor: int) -> Iterator[None]:
+        if not replaced:  # as ssh-keygen -R does
+            replaced.append(descriptor)
+            other = known_hosts.with_name("new")
+            write(other, line("other", 2))
+            other.replace(known_hosts)
+        yield
+
+    monkeypatch.setattr(knownhosts, "locked", locked)
+    checker = HostKeyChecker()
+    checker.check(settings_for(known_hosts, policy="accept-new"), ED25519, blob(3))
+    assert known_hosts.read_text().splitlines() == [line("other", 2), line("node1", 3)]
+
+
+class Msvcrt:
+    """Windows' locks, as far as they are used."""
+
+    LK_NBLCK, LK_UNLCK = 2, 0
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.calls: list[tuple[int, int, int]] = []
+
+    def locking(self, descriptor: int, mode: int, count: int) -> None:
+        self.calls.append((mode, os.lseek(descriptor, 0, os.SEEK_CUR), count))
+        if mode == self.LK_NBLCK and self.refusals:
+            self.refusals -= 1
+            raise PermissionError(errno.EACCES, "locked")
+
+
+def test_the_lock_of_windows(known_hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    msvcrt = Msvcrt(refusals=2)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(filelock, "import_module", lambda _name: msvcrt)
+    write(known_hosts, line("old", 1))
+    knownhosts.append_line(str(known_hosts), line("new", 2) + "\n")
+    assert known_hosts.read_text().splitlines() == [line("old", 1), line("new", 2)]
+    # One byte, far beyond the end: asked for until it is free, then given back.
+    assert [mode for mode, _, _ in msvcrt.calls] == [2, 2, 2, 0]
+    assert {(place, count) for _, place, count in msvcrt.calls} == {(0x7FFF0000, 1)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import pickle
 import socket
@@ -283,6 +282,7 @@ def test_defaults(cache: ConfigCache, tmp_path: Path) -> None:
         known_hosts=(f"{home}/known_hosts", f"{home}/known_hosts2"),
         global_known_hosts=(f"{tmp_path}/etc/ssh_known_hosts", f"{tmp_path}/etc/ssh_known_hosts2"),
         host_key_policy="strict",
+        revoked_host_keys=None,
         hash_known_hosts=False,
         address_family=socket.AF_UNSPEC,
         bind_address=None,
@@ -297,6 +297,7 @@ def test_defaults(cache: ConfigCache, tmp_path: Path) -> None:
         kex=None,
         host_key_algorithms=None,
         compression=False,
+        rekey_limit=(0, 0.0),
         forward_agent=False,
         env=(),
         pty=False,
@@ -402,7 +403,6 @@ def test_functions_are_given_the_node(cache: ConfigCache) -> None:
         ({"proxy_jump": "gate"}, "ProxyJump .the command line. is not supported yet"),
         ({"overrides": ["ProxyCommand=nc %h"]}, "ProxyCommand .* is not supported yet"),
         ({"overrides": ["VerifyHostKeyDNS=yes"]}, "VerifyHostKeyDNS .* is not supported yet"),
-        ({"overrides": ["RevokedHostKeys=/x"]}, "RevokedHostKeys .* is not supported yet"),
         ({"overrides": ["BindInterface=eth0"]}, "BindInterface .* is not supported yet"),
         ({"overrides": ["RefuseConnection=closed"]}, "refuses the connection: closed"),
         ({"hostname": "%x"}, "HostName: unknown token %x"),
@@ -432,14 +432,48 @@ def test_canonical_names_are_refused_where_they_would_be_looked_for(cache: Confi
         settings_of(cache, "CanonicalDomains a.org\nCanonicalizeHostname yes\n")
 
 
-def test_agent_forwarding_is_warned_of(
-    cache: ConfigCache, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("yes", True),
+        ("No", False),
+        ("/run/%r", "/run/me"),
+        ("${MY_AGENT}.2", "/run/agent.2"),
+        ("$MY_AGENT", "/run/agent"),
+        ("$NO_AGENT", False),
+    ],
+)
+def test_the_agent_to_forward(
+    cache: ConfigCache, monkeypatch: pytest.MonkeyPatch, value: str, expected: bool | str
 ) -> None:
-    with caplog.at_level(logging.WARNING):
-        for node in ("node1", "node2"):
-            assert settings_of(cache, "ForwardAgent yes\n", node).forward_agent
-    assert len(caplog.messages) == 1
-    assert "ForwardAgent is not supported yet" in caplog.text
+    monkeypatch.setenv("MY_AGENT", "/run/agent")
+    monkeypatch.delenv("NO_AGENT", raising=False)
+    assert settings_of(cache, f"ForwardAgent {value}\n").forward_agent == expected
+    assert settings_of(cache, overrides=f"ForwardAgent={value}").forward_agent == expected
+    assert settings_of(cache, f"ForwardAgent {value}\n", forward_agent="/a").forward_agent == "/a"
+    assert settings_of(cache, f"ForwardAgent {value}\n", forward_agent=True).forward_agent is True
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("default none", (0, 0.0)),
+        ("1G 1h", (1 << 30, 3600.0)),
+        ("500k", (500 << 10, 0.0)),
+        ("1048576 none", (1 << 20, 0.0)),
+        ("16M 90", (16 << 20, 90.0)),
+    ],
+)
+def test_the_limit_of_session_keys(
+    cache: ConfigCache, value: str, expected: tuple[int, float]
+) -> None:
+    assert settings_of(cache, f"RekeyLimit {value}\n").rekey_limit == expected
+
+
+def test_revoked_host_keys(cache: ConfigCache) -> None:
+    home = cache.context.home
+    assert settings_of(cache, "RevokedHostKeys ~/%h\n").revoked_host_keys == f"{home}/node1"
+    assert settings_of(cache, "RevokedHostKeys none\n").revoked_host_keys is None
 
 
 def test_an_authentication_that_is_not_supported_is_only_noted(cache: ConfigCache) -> None:

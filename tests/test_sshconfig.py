@@ -124,6 +124,10 @@ def test_empty_lines_and_comments_say_nothing(text: str) -> None:
         ("Ciphers a,,b", "is no list of algorithms"),
         ("SetEnv A", "not of the form NAME=VALUE"),
         ("SetEnv =1", "not of the form NAME=VALUE"),
+        ("RekeyLimit 1T", "is no size such as 500M"),
+        ("RekeyLimit 15", "is too small"),
+        ("RekeyLimit 1G soon", "is no interval"),
+        ("RekeyLimit 1G 1h 2", "extra arguments"),
     ],
 )
 def test_a_wrong_line_is_an_error_with_its_place(text: str, message: str) -> None:

@@ -142,6 +142,12 @@ def _agent(name: str, value: object) -> Union[bool, str]:
     return _text(name, os.fspath(value))
 
 
+def _forwarded_agent(name: str, value: object) -> Union[bool, str]:
+    if isinstance(value, str) and value.lower() in ("yes", "no"):
+        raise TypeError(f"{name} must be True, False or a path, not {value!r}")
+    return _agent(name, value)
+
+
 def _callable(name: str, value: object) -> object:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
@@ -208,7 +214,7 @@ CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "known_hosts": _known_hosts,
     "host_key_policy": _policy,
     "proxy_jump": _text,
-    "forward_agent": _flag,
+    "forward_agent": _forwarded_agent,
     "env": _env,
     "pty": _flag,
     "compression": _flag,

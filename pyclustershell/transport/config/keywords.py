@@ -128,6 +128,25 @@ def _seconds(words: Sequence[str]) -> Optional[float]:
     return parse_seconds(_single(words))
 
 
+_SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def _rekey_limit(words: Sequence[str]) -> tuple[int, float]:
+    """Bytes, and seconds behind them; 0 for no limit of one's own."""
+    if len(words) > 2:
+        raise ValueError(f"extra arguments at end of line: {' '.join(words[2:])!r}")
+    size = 0
+    if words[0] != "default":
+        parts = re.fullmatch(r"([0-9]+)([kmg]?)", words[0].lower())
+        if parts is None:
+            raise ValueError(f"{words[0]!r} is no size such as 500M or 1G")
+        size = int(parts[1]) * _SIZES[parts[2]]
+        if 0 < size < 16:
+            raise ValueError(f"{words[0]!r} is too small")
+    seconds = parse_seconds(words[1]) if len(words) == 2 else None
+    return size, seconds or 0.0
+
+
 def _files(words: Sequence[str]) -> tuple[str, ...]:
     if len(words) > 1 and any(word.lower() == "none" for word in words):
         raise ValueError("'none' must stand alone")
@@ -209,6 +228,7 @@ def _table() -> Iterator[Keyword]:
         "PreferredAuthentications": _single,
         "PubkeyAuthentication": _choice(**_YES_NO, unbound=True, host_bound=True),
         "RefuseConnection": _single,
+        "RekeyLimit": _rekey_limit,
         "RequestTTY": _choice(**{**_YES_NO, "auto": False}, force=True),
         "RevokedHostKeys": _single,
         "ServerAliveCountMax": _integer(0, 1000000),
@@ -254,7 +274,6 @@ def _table() -> Iterator[Keyword]:
         "NoHostAuthenticationForLocalhost": "no false",
         "PermitLocalCommand": "no false",
         "PubkeyAcceptedAlgorithms": "",
-        "RekeyLimit": "",
         "RemoteCommand": "none",
         "RemoteForward": "",
         "RequiredRSASize": "1024",

@@ -86,7 +86,8 @@ class SSHOptions:
             (UserKnownHostsFile).
         host_key_policy: 'strict', 'accept-new' or 'off' (StrictHostKeyChecking).
         proxy_jump: hosts to connect through (ProxyJump).
-        forward_agent: whether the remote command may use the local agent (ForwardAgent).
+        forward_agent: whether the remote command may use the local agent, or the path of the agent
+            that it may use (ForwardAgent). Whoever is root there can use it as well, meanwhile.
         env: environment variables to set remotely (SetEnv).
         pty: whether commands get a terminal (RequestTTY).
         compression: whether to compress (Compression).
@@ -119,7 +120,7 @@ class SSHOptions:
     known_hosts: Optional[Paths] = None
     host_key_policy: Optional[str] = None
     proxy_jump: Optional[str] = None
-    forward_agent: Optional[bool] = None
+    forward_agent: Optional[Union[bool, PathType]] = None
     env: Optional[Variables] = None
     pty: Optional[bool] = None
     compression: Optional[bool] = None
@@ -284,11 +285,14 @@ _OPTION_OF_KEYWORD = {keyword: option for option, keyword in _KEYWORD_OF_OPTION.
 _ADDITIVE = frozenset({"certificates", "identity_files"})
 _TO_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
     "agent": lambda agent: {True: "SSH_AUTH_SOCK", False: "none"}.get(agent, agent),
-    "forward_agent": lambda forward: "yes" if forward else "no",
+    "forward_agent": lambda forward: {True: "yes", False: "no"}.get(forward, forward),
 }
 _FROM_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
     "agent": lambda agent: {"SSH_AUTH_SOCK": True, "none": False}.get(agent, agent),
-    "forward_agent": lambda forward: forward.lower() not in ("no", "false"),
+    "forward_agent": lambda forward: {
+        **dict.fromkeys(("yes", "true"), True),
+        **dict.fromkeys(("no", "false"), False),
+    }.get(forward.lower(), forward),
 }
 
 
@@ -361,6 +365,7 @@ class _Resolver:
             known_hosts=self._known_hosts(),
             global_known_hosts=self._global_known_hosts(),
             host_key_policy=query.text("StrictHostKeyChecking") or "strict",
+            revoked_host_keys=self._revoked_host_keys(),
             hash_known_hosts=query.flag("HashKnownHosts", False),
             address_family=query.number("AddressFamily") or socket.AF_UNSPEC,
             bind_address=query.text("BindAddress"),
@@ -375,6 +380,7 @@ class _Resolver:
             kex=self._algorithms("KexAlgorithms"),
             host_key_algorithms=self._algorithms("HostKeyAlgorithms"),
             compression=query.flag("Compression", False),
+            rekey_limit=self._rekey_limit(),
             forward_agent=self._forward_agent(),
             env=self._environment(),
             pty=query.flag("RequestTTY", False),
@@ -388,7 +394,7 @@ class _Resolver:
             ConfigurationError: it applies to this node.
         """
         query = self.query
-        for keyword in ("ProxyJump", "ProxyCommand", "RevokedHostKeys"):
+        for keyword in ("ProxyJump", "ProxyCommand"):
             setting = query.get(keyword)
             if setting is not None and str(setting.value).lower() != "none":
                 raise _unsupported(setting)
@@ -490,12 +496,28 @@ class _Resolver:
         text = self.query.text(keyword)
         return tuple(text.split(",")) if text else None
 
-    def _forward_agent(self) -> bool:
+    def _revoked_host_keys(self) -> Optional[str]:
+        setting = self.query.get("RevokedHostKeys")
+        if setting is None or str(setting.value).lower() == "none":
+            return None
+        return self._path(str(setting.value), setting)
+
+    def _rekey_limit(self) -> tuple[int, float]:
+        setting = self.query.get("RekeyLimit")
+        return cast("tuple[int, float]", setting.value) if setting else (0, 0.0)
+
+    def _forward_agent(self) -> Union[bool, str]:
+        """Whether to forward the agent, or the path of the one to forward."""
         setting = self.query.get("ForwardAgent")
-        if setting is None or str(setting.value).lower() in ("no", "false"):
+        text = "no" if setting is None else str(setting.value)
+        if text.lower() in ("no", "false"):
             return False
-        self.cache.warn_once(setting, "is not supported yet and is ignored")
-        return True
+        if text.lower() in ("yes", "true"):
+            return True
+        if text.startswith("$") and not text.startswith("${"):
+            # As in OpenSSH, nothing is forwarded where there is no such variable.
+            return os.environ.get(text[1:]) or False
+        return self._path(text, setting)
 
     def _environment(self) -> tuple[tuple[str, str], ...]:
         """What SetEnv and the options say, then the local variables that SendEnv names."""

@@ -47,6 +47,7 @@ class ConnectionSettings:
         known_hosts: the user's known_hosts files, and entries given as literal lines.
         global_known_hosts: the system's known_hosts files.
         host_key_policy: 'strict', 'accept-new' or 'off'.
+        revoked_host_keys: a file of keys that no host may show, or None.
         hash_known_hosts: whether names are hashed when they are added to known_hosts.
         address_family: ``socket.AF_UNSPEC``, ``AF_INET`` or ``AF_INET6``.
         bind_address: local address to connect from, or None.
@@ -60,7 +61,10 @@ class ConnectionSettings:
             defaults; they may contain names that paramiko does not know. ``+``, ``-`` and ``^``
             stand before the first name as they were given, see :func:`select_algorithms`.
         compression: whether to compress.
-        forward_agent: whether the remote command may use the local agent.
+        rekey_limit: after how many bytes, and after how many seconds, new session keys are agreed
+            on; 0 for paramiko's own limit of bytes, and for no limit of time.
+        forward_agent: whether the remote command may use the local agent; the path of one that is
+            not the one that is asked for keys.
         env: environment variables to set remotely, as pairs.
         pty: whether commands get a terminal.
         authentication_notes: methods that the configuration asks for and that are not supported.
@@ -85,6 +89,7 @@ class ConnectionSettings:
     known_hosts: tuple[str, ...]
     global_known_hosts: tuple[str, ...]
     host_key_policy: str
+    revoked_host_keys: Optional[str]
     hash_known_hosts: bool
     address_family: int
     bind_address: Optional[str]
@@ -99,7 +104,8 @@ class ConnectionSettings:
     kex: Optional[tuple[str, ...]]
     host_key_algorithms: Optional[tuple[str, ...]]
     compression: bool
-    forward_agent: bool
+    rekey_limit: tuple[int, float]
+    forward_agent: Union[bool, str]
     env: tuple[tuple[str, str], ...]
     pty: bool
     authentication_notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from paramiko.message import Message
 from paramiko.pkey import UnknownKeyType
 
 from ..config.context import matches
+from .fields import Fields
 
 SUFFIX = "-cert-v01@openssh.com"
 
@@ -45,7 +46,9 @@ class HostCertificate(NamedTuple):
 
     Attributes:
         public: the certified public key.
+        serial: the number that the authority gave it, 0 for none.
         kind: 1 for a user's, 2 for a host's.
+        key_id: the name that the authority gave it.
         principals: the names that it holds for, patterns; empty for all.
         valid_after: the first second at which it holds, since 1970.
         valid_before: the first second at which it no longer does.
@@ -56,7 +59,9 @@ class HostCertificate(NamedTuple):
     """
 
     public: bytes
+    serial: int
     kind: int
+    key_id: bytes
     principals: tuple[str, ...]
     valid_after: int
     valid_before: int
@@ -110,17 +115,17 @@ def parse(blob: bytes) -> HostCertificate:
     Raises:
         ValueError: it is none.
     """
-    fields = _Fields(blob)
+    fields = Fields(blob)
     plain = fields.string().decode("ascii", "replace").replace(SUFFIX, "")
     counts = [count for prefix, count in _KEY_FIELDS.items() if plain.startswith(prefix)]
     if not counts:
         raise ValueError(f"a certificate of an unknown type of key: {plain}")
     fields.string()  # the nonce
     public = [plain.encode(), *(fields.string() for _ in range(counts[0]))]
-    fields.number(8)  # the serial number
+    serial = fields.number(8)
     kind = fields.number(4)
-    fields.string()  # the certificate's name
-    names = _Fields(fields.string())
+    key_id = fields.string()
+    names = fields.inner()
     principals = []
     while not names.at_end():
         principals.append(names.string().decode("utf-8", "replace").lower())
@@ -135,7 +140,9 @@ def parse(blob: bytes) -> HostCertificate:
         raise ValueError("the certificate is damaged")
     return HostCertificate(
         b"".join(len(part).to_bytes(4, "big") + part for part in public),
+        serial,
         kind,
+        key_id,
         tuple(principals),
         valid_after,
         valid_before,
@@ -144,30 +151,3 @@ def parse(blob: bytes) -> HostCertificate:
         signed,
         signature,
     )
-
-
-class _Fields:
-    """Reads the data types of RFC 4251 section 5. paramiko's Message makes up what is missing."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self._position = 0
-
-    def _take(self, size: int) -> bytes:
-        taken = self._data[self._position : self._position + size]
-        if len(taken) < size:
-            raise ValueError("the certificate is damaged")
-        self._position += size
-        return taken
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self._take(size), "big")
-
-    def string(self) -> bytes:
-        return self._take(self.number(4))
-
-    def so_far(self) -> bytes:
-        return self._data[: self._position]
-
-    def at_end(self) -> bool:
-        return self._position == len(self._data)

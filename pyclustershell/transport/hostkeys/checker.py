@@ -18,6 +18,7 @@ from ...exceptions import (
 from ..config.context import Stamp, file_stamp
 from ..config.settings import ConnectionSettings, is_known_hosts_entry
 from . import certificates as hostcertificates
+from .fields import Fields
 from .knownhosts import (
     CODE,
     REVOKED,
@@ -30,6 +31,7 @@ from .knownhosts import (
     key_name,
     read_lines,
 )
+from .revocation import RevokedKeys, read_revoked_keys
 
 logger = logging.getLogger("pyclustershell.hostkeys")
 
@@ -73,6 +75,7 @@ class HostKeyChecker:
         self._lock = threading.RLock()
         self._files: dict[str, _File] = {}
         self._literal: dict[tuple[str, ...], KnownHosts] = {}
+        self._revoked: dict[str, tuple[Stamp, RevokedKeys]] = {}
 
     def known_algorithms(self, settings: ConnectionSettings) -> tuple[str, ...]:
         """Return the host key algorithms to ask for first: those of the keys known for the host.
@@ -120,10 +123,15 @@ class HostKeyChecker:
         Raises:
             UnknownHostKeyError: the host is not known and the policy is 'strict'.
             HostKeyChangedError: the host is known by other keys.
-            HostKeyRevokedError: the key is marked as revoked; no policy allows that.
+            HostKeyRevokedError: the key is marked as revoked, or the list of revoked keys cannot be
+                read; no policy allows that.
         """
+        certificate = None
         if key_type.endswith(hostcertificates.SUFFIX):
             certificate = self._certificate(settings, key_blob)
+        if settings.revoked_host_keys is not None:
+            self._check_revoked(settings, settings.revoked_host_keys, key_blob, certificate)
+        if certificate is not None:
             verdict = self._judge_certificate(settings, certificate)
             if verdict.standing is Standing.KNOWN:
                 return True
@@ -153,6 +161,41 @@ class HostKeyChecker:
             )
             return verdict.standing is Standing.UNKNOWN
         raise error
+
+    def _check_revoked(
+        self,
+        settings: ConnectionSettings,
+        path: str,
+        blob: bytes,
+        certificate: Optional[hostcertificates.HostCertificate],
+    ) -> None:
+        """Refuse a key that ssh_config(5) RevokedHostKeys lists."""
+        name = _names(settings)[0]
+        try:
+            revoked = self._revoked_keys(path)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            # As in OpenSSH: without the list, no key can be told from a revoked one.
+            sentence = f"The host key of {name} cannot be checked: {path}: {reason}. {_FAILED}"
+            cause = "the list of revoked host keys cannot be read"
+            raise HostKeyRevokedError(settings.node, cause, sentence) from error
+        public = blob if certificate is None else certificate.public
+        if revoked.revokes(public, certificate):
+            shown = f"{key_name(Fields(public).string().decode())} host key {fingerprint(public)}"
+            raise HostKeyRevokedError(
+                settings.node,
+                "host key is revoked",
+                f"The {shown} of {name} is revoked by {path}. {_FAILED}",
+            )
+
+    def _revoked_keys(self, path: str) -> RevokedKeys:
+        """Return what a file revokes, read again only if it has changed."""
+        with self._lock:
+            stamp = file_stamp(path)
+            known = self._revoked.get(path)
+            if known is None or known[0] != stamp:
+                known = self._revoked[path] = (stamp, read_revoked_keys(path))
+            return known[1]
 
     def _certificate(
         self, settings: ConnectionSettings, blob: bytes

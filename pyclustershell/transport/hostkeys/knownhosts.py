@@ -21,6 +21,7 @@ from typing import Any, NamedTuple, Optional
 
 from ..config.context import matches_list
 from ..config.settings import DEFAULT_PORT
+from .filelock import locked
 
 logger = logging.getLogger("pyclustershell.hostkeys")
 
@@ -335,7 +336,7 @@ def format_line(name: str, key_type: str, blob: bytes, hashed: bool) -> str:
 
 
 def append_line(path: str, line: str) -> int:
-    """Add a line to a known_hosts file with one write, making the file where there is none.
+    """Add a line to a known_hosts file under its lock, making the file where there is none.
 
     Returns:
         The number of bytes written.
@@ -345,12 +346,26 @@ def append_line(path: str, line: str) -> int:
     """
     os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    descriptor = os.open(path, flags, 0o600)
+    while True:
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            with locked(descriptor):
+                if not _is_still(descriptor, path):
+                    # Another program has put a new file in its place (as ssh-keygen -R does)
+                    # while we waited for the lock of the old one.
+                    continue
+                if os.lseek(descriptor, 0, os.SEEK_END) > 0:
+                    os.lseek(descriptor, -1, os.SEEK_END)
+                    if os.read(descriptor, 1) != b"\n":
+                        line = "\n" + line
+                return os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(descriptor)
+
+
+def _is_still(descriptor: int, path: str) -> bool:
+    """Tell whether the open file is the one that the path names now."""
     try:
-        if os.lseek(descriptor, 0, os.SEEK_END) > 0:
-            os.lseek(descriptor, -1, os.SEEK_END)
-            if os.read(descriptor, 1) != b"\n":
-                line = "\n" + line
-        return os.write(descriptor, line.encode("utf-8", "surrogateescape"))
-    finally:
-        os.close(descriptor)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

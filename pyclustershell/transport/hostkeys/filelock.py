@@ -1,0 +1,57 @@
+"""A lock on an open file, against other processes that add to it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+
+# Windows locks bytes, and nobody else may read or write them: lock one that no such file has.
+_FAR_BEYOND = 0x7FFF0000
+
+# How often to look again on Windows, where waiting for a lock gives up after 10 s.
+_INTERVAL = 0.01
+
+
+@contextmanager
+def locked(descriptor: int) -> Iterator[None]:
+    """Hold the file's lock; wait for it as long as it takes. Others are kept out that ask for it.
+
+    Args:
+        descriptor: of a file that is open for writing.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    if sys.platform == "win32":
+        msvcrt = import_module("msvcrt")
+        _wait_for_byte(msvcrt, descriptor)
+        try:
+            yield
+        finally:
+            os.lseek(descriptor, _FAR_BEYOND, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        return
+    fcntl = import_module("fcntl")
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _wait_for_byte(msvcrt: object, descriptor: int) -> None:
+    while True:
+        os.lseek(descriptor, _FAR_BEYOND, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EDEADLK):
+                raise
+        else:
+            return
+        time.sleep(_INTERVAL)
