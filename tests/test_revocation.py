@@ -133,7 +133,7 @@ def edit(data: bytes, place: int, value: int) -> bytes:
         (lambda data: edit(data, 44, 77), "unknown type 77"),
         (
             lambda data: data + b"\xff\0\0\0\x0a\0\0\0\1x\1\0\0\0\0",
-            "unknown critical extension 'x'",
+            "unknown critical .* 'x'",
         ),
         (lambda data: b"ssh-ed25519 AAAA\n", "line 1 is no public key"),
         (lambda data: b"\n# x\nnonsense\n", "line 3 is no public key"),
@@ -182,9 +182,7 @@ def test_a_revoked_key_is_refused_whatever_else_is_said(
     checker = HostKeyChecker()
     assert checker.check(settings, "ssh-ed25519", blob(keys / "one.pub"))
     file.write_text(line(keys, "one") + "\n")
-    with pytest.raises(
-        HostKeyRevokedError, match=r"ED25519 host key SHA256:.* is revoked by .*rev"
-    ):
+    with pytest.raises(HostKeyRevokedError, match=r"ED25519 host key SHA256:.* is revoked by "):
         checker.check(settings, "ssh-ed25519", blob(keys / "one.pub"))
 
 

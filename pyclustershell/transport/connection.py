@@ -203,6 +203,7 @@ class Connection:
     def _apply_algorithms(self, transport: ClientTransport) -> bool:
         settings = self.settings
         transport.use_compression(settings.compression)
+        transport.limit_keys(*settings.rekey_limit)
         # A server shows the key that we like best: it had better be one that can be compared.
         known = self._host_keys.known_algorithms(settings)
         for kind, wanted, first in (

@@ -6,6 +6,7 @@ import hmac
 import os
 import struct
 import threading
+import time
 from typing import Any, Callable, Optional, Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -148,6 +149,17 @@ class PacketCodec:
         self._head = b""
         self._needs_rekey = False
         self._renewed: set[str] = set()
+        self._key_lifetime = 0.0
+        self._keys_expire = 0.0
+
+    def limit_keys(self, size: int, seconds: float) -> None:
+        """Want new session keys after so many bytes or seconds; 0 for no such limit.
+
+        In either direction, and seen with each packet. The bytes have a limit anyway, 512 MiB.
+        """
+        if size:
+            self.REKEY_BYTES = size
+        self._key_lifetime = seconds
 
     # -- from bytes to messages --
 
@@ -346,6 +358,7 @@ class PacketCodec:
         if len(self._renewed) == 2:
             self._renewed.clear()
             self._needs_rekey = False
+            self._keys_expire = time.monotonic() + self._key_lifetime
 
     def _check_rekey(self, keys: _Direction) -> None:
         if keys.size < self.REKEY_BYTES and keys.packets < self.REKEY_PACKETS:
@@ -357,6 +370,8 @@ class PacketCodec:
 
     def need_rekey(self) -> bool:
         """Whether new keys are wanted."""
+        if self._key_lifetime and self._initial_kex_done and time.monotonic() > self._keys_expire:
+            self._needs_rekey = True
         return self._needs_rekey
 
     def set_inbound_compressor(self, compressor: Compressor) -> None:

@@ -13,6 +13,7 @@ import functools
 import logging
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
@@ -178,6 +179,13 @@ class ClientTransport(paramiko.Transport):
         if chosen and chosen is not default:
             setattr(self, attribute, chosen)
         return tuple(chosen)
+
+    def limit_keys(self, size: int, seconds: float) -> None:
+        """Agree on new session keys after so many bytes, or so many seconds; 0 for no limit.
+
+        An idle connection keeps its keys until it is used again: nothing was sent under them.
+        """
+        self.packetizer.limit_keys(size, seconds)
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
