@@ -399,12 +399,51 @@ def test_wrong_answers_fail_the_attempt_only(home: Path, answer: Any, hint: str)
 
 
 def test_what_the_configuration_asks_for_is_named_where_it_was_needed(home: Path) -> None:
-    tried = authenticator(home, "GSSAPIAuthentication=yes")
+    tried = authenticator(home, "HostbasedAuthentication=yes", "PKCS11Provider=/lib/x.so")
     list(run(tried))
+    note = "HostbasedAuthentication (the command line) is not supported"
+    assert note in tried.failure(("hostbased",)).sentence
+    assert note not in tried.failure(PUBLICKEY).sentence
+    note = "PKCS11Provider (the command line) is not supported"
+    assert note not in tried.failure(("hostbased",)).sentence
+    assert note in tried.failure(PUBLICKEY).sentence
+
+
+def test_gssapi_comes_first_where_it_can_be_used(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "gssapi_obstacle", lambda: "")
+    make_key(home / "key")
+    settings = ["GSSAPIAuthentication=yes"]
+    tried = authenticator(home, *settings, identity_files=home / "key")
+    assert [a.method for a in run(tried, (*ALL, "gssapi-with-mic"))] == [
+        "gssapi-with-mic",
+        "publickey",
+    ]
+    assert "publickey" in [a.method for a in run(authenticator(home, identity_files=home / "key"))]
+
+
+def test_gssapi_is_explained_only_where_the_server_wants_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "gssapi_obstacle", lambda: "paramiko 5 has none")
+    tried = authenticator(home, "GSSAPIAuthentication=yes")
+    assert [a.method for a in run(tried, PUBLICKEY)] == ["none"]
     assert "GSSAPI" not in tried.failure(PUBLICKEY).sentence
-    assert "GSSAPIAuthentication (the command line) is not supported" in (
-        tried.failure(("publickey", "gssapi-with-mic")).sentence
-    )
+    tried = authenticator(home, "GSSAPIAuthentication=yes")
+    assert [a.method for a in run(tried, ("gssapi-with-mic",))] == ["none"]
+    sentence = tried.failure(("gssapi-with-mic",)).sentence
+    assert "(GSSAPI cannot be used: paramiko 5 has none)" in sentence
+
+
+def test_a_server_that_has_had_enough_is_explained(home: Path) -> None:
+    make_key(home / "key")
+    tried = authenticator(home, identity_files=home / "key", password="geheim")
+    list(run(tried))
+    error = tried.cut_off("Too many authentication failures")
+    assert error.cause == "Too many authentication failures"
+    assert "after 2 attempts, 1 of them with keys: name the right key" in error.sentence
+    assert tried.cut_off("Goodbye").sentence == "bob@node1: Goodbye"
 
 
 def test_a_server_that_is_not_trusted_gets_no_secret(home: Path) -> None:

@@ -6,16 +6,21 @@ import asyncio
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import asyncssh
 import pytest
+from paramiko.auth_handler import AuthHandler
 
 from pyclustershell.exceptions import AuthenticationError
 from pyclustershell.task import Task
+from pyclustershell.transport.auth import authenticator
+from pyclustershell.transport.paramiko_hooks import gssapi_obstacle
 from tests.servers.leaks import no_leaks
 from tests.servers.sshd import Sshd, make_key
 from tests.tasks import fresh_task
@@ -47,6 +52,27 @@ def outcome(task: Task, node: str) -> bytes:
     for failure, _nodes in task.iter_failures():
         raise failure
     return task.node_buffer(node)
+
+
+def agent_with(sshd_keys: list[Path], path: Path) -> subprocess.Popen[bytes]:
+    """Start an ssh-agent that holds these keys, in this order."""
+    process = subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(500):
+        if path.exists():
+            break
+        threading.Event().wait(0.01)
+    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
+    subprocess.run(["ssh-add", "-q", *map(str, sshd_keys)], env=environment, check=True)
+    return process
+
+
+@pytest.fixture
+def short_directory() -> Iterator[Path]:
+    """A directory with a short name: a socket's path has at most 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="agent-") as name:
+        yield Path(name)
 
 
 # -- keys --
@@ -101,27 +127,15 @@ def test_a_key_that_others_can_read_is_not_used(sshd: Sshd, task: Task, tmp_path
 
 
 def test_the_agents_keys(
-    sshd: Sshd, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sshd: Sshd, task: Task, short_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    agent = shutil.which("ssh-agent")
-    if agent is None:
+    if shutil.which("ssh-agent") is None:
         if os.environ.get("CI"):
             pytest.fail("no ssh-agent in PATH: install openssh-client")
         pytest.skip("no ssh-agent in PATH")
-    # In a short path: a socket's may have 108 characters.
-    directory = Path(os.path.realpath("/tmp")) / f"agent-{os.getpid()}"
-    directory.mkdir(mode=0o700)
-    socket_path = directory / "s"
-    process = subprocess.Popen(
-        [agent, "-D", "-a", str(socket_path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    socket_path = short_directory / "s"
+    process = agent_with([sshd.key], socket_path)
     try:
-        for _ in range(500):
-            if socket_path.exists():
-                break
-            threading.Event().wait(0.01)
-        environment = {**os.environ, "SSH_AUTH_SOCK": str(socket_path)}
-        subprocess.run(["ssh-add", "-q", str(sshd.key)], env=environment, check=True)
         monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
         task.configure_ssh(**in_code(sshd, agent=True))
         task.run("echo ok", nodes="127.0.0.[1-9]", timeout=30)
@@ -136,7 +150,80 @@ def test_the_agents_keys(
     finally:
         process.terminate()
         process.wait()
-        shutil.rmtree(directory)
+
+
+def test_too_many_keys_are_explained(task: Task, tmp_path: Path, short_directory: Path) -> None:
+    for name in ("a", "b", "c"):
+        make_key(tmp_path / name)
+    directory = tmp_path / "sshd"
+    directory.mkdir()
+    with Sshd(directory, MaxAuthTries=2) as server:
+        keys = [tmp_path / "a", tmp_path / "b", tmp_path / "c", server.key]
+        process = agent_with(keys, short_directory / "s")
+        try:
+            task.configure_ssh(**in_code(server, agent=str(short_directory / "s")))
+            with pytest.raises(AuthenticationError) as raised:
+                outcome(task, "127.0.0.1")
+            assert raised.value.cause == "Too many authentication failures"
+            assert "of them with keys: name the right key" in str(raised.value)
+            assert "IdentitiesOnly" in str(raised.value)
+            # What it advises helps: the agent has the key, a public key names it.
+            named = {"identity_files": [f"{server.key}.pub"], "identities_only": True}
+            task.configure_ssh(**named)
+            assert outcome(task, "127.0.0.1") == b"ok"
+        finally:
+            process.terminate()
+            process.wait()
+        task.close()
+
+
+@pytest.mark.skipif(not gssapi_obstacle(), reason="GSSAPI can be used here: it is tried")
+def test_gssapi_that_cannot_be_used_is_explained(task: Task, tmp_path: Path) -> None:
+    with Sshd(tmp_path, GSSAPIAuthentication="yes") as server:
+        task.configure_ssh(**in_code(server, overrides=["GSSAPIAuthentication=yes"]))
+        with pytest.raises(AuthenticationError, match="GSSAPI cannot be used: "):
+            outcome(task, "127.0.0.1")
+        # It fails nobody who can do without.
+        task.configure_ssh(pkeys=[str(server.key)])
+        assert outcome(task, "127.0.0.1") == b"ok"
+        task.close()
+
+
+@pytest.mark.skipif(not hasattr(AuthHandler, "auth_gssapi_with_mic"), reason="paramiko has none")
+def test_gssapi_without_a_ticket_leaves_the_other_methods(
+    task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoTicket(Exception):
+        pass
+
+    hosts: list[str] = []
+
+    class Mechanism:
+        """Stands for the gssapi package: there is no KDC here."""
+
+        def __init__(self, method: str, delegate: bool) -> None:
+            assert (method, delegate) == ("gssapi-with-mic", True)
+
+        def ssh_gss_oids(self) -> bytes:
+            # One object identifier: Kerberos 5 (RFC 4462 section 3.2).
+            oid = bytes.fromhex("06092a864886f712010202")
+            return (1).to_bytes(4, "big") + len(oid).to_bytes(4, "big") + oid
+
+        def ssh_init_sec_context(self, host: str, *_rest: object) -> bytes:
+            hosts.append(host)
+            raise NoTicket
+
+    handler = import_module("paramiko.auth_handler")
+    monkeypatch.setattr(handler, "GSSAuth", Mechanism)
+    monkeypatch.setattr(handler, "GSS_EXCEPTIONS", (NoTicket,))
+    monkeypatch.setattr(authenticator, "gssapi_obstacle", lambda: "")
+    settings = ["GSSAPIAuthentication=yes", "GSSAPIDelegateCredentials=yes"]
+    with Sshd(tmp_path, GSSAPIAuthentication="yes", LogLevel="DEBUG1") as server:
+        task.configure_ssh(**in_code(server, overrides=settings, pkeys=[str(server.key)]))
+        assert outcome(task, "127.0.0.1") == b"ok"
+        assert "method gssapi-with-mic" in server.log()
+        assert set(hosts) <= {"127.0.0.1"}
+        task.close()
 
 
 # -- host certificates --

@@ -1,4 +1,4 @@
-"""What keywords of ssh_config do on the wire, as OpenSSH's server logs it or its sessions see it."""
+"""What keywords of ssh_config do on the wire, as OpenSSH's server and its commands see it."""
 
 from __future__ import annotations
 

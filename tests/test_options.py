@@ -279,6 +279,8 @@ def test_defaults(cache: ConfigCache, tmp_path: Path) -> None:
         identity_agent=None,
         keyboard_interactive=None,
         preferred_authentications=("publickey", "keyboard-interactive", "password"),
+        gssapi_host="node1",
+        gssapi_delegate=False,
         known_hosts=(f"{home}/known_hosts", f"{home}/known_hosts2"),
         global_known_hosts=(f"{tmp_path}/etc/ssh_known_hosts", f"{tmp_path}/etc/ssh_known_hosts2"),
         host_key_policy="strict",
@@ -477,9 +479,19 @@ def test_revoked_host_keys(cache: ConfigCache) -> None:
 
 
 def test_an_authentication_that_is_not_supported_is_only_noted(cache: ConfigCache) -> None:
-    settings = settings_of(cache, "GSSAPIAuthentication yes\nHostbasedAuthentication no\n")
+    settings = settings_of(cache, "HostbasedAuthentication yes\nPKCS11Provider none\n")
     (note,) = settings.authentication_notes
-    assert note.startswith("GSSAPIAuthentication (")
+    assert note.startswith("HostbasedAuthentication (")
+
+
+def test_gssapi(cache: ConfigCache) -> None:
+    settings = settings_of(cache, "HostName %h.org\nGSSAPIAuthentication yes\n")
+    assert settings.preferred_authentications[0] == "gssapi-with-mic"
+    assert (settings.gssapi_host, settings.gssapi_delegate) == ("node1.org", False)
+    lines = "GSSAPIDelegateCredentials yes\nGSSAPIServerIdentity gate.org\n"
+    settings = settings_of(cache, lines)
+    assert "gssapi-with-mic" not in settings.preferred_authentications
+    assert (settings.gssapi_host, settings.gssapi_delegate) == ("gate.org", True)
 
 
 def test_a_user_without_a_name(cache: ConfigCache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -404,6 +404,9 @@ class Connection:
         elif attempt.handler is not None:
             # Any sequence of strings will do for paramiko, whatever its type stubs say.
             handler.auth_interactive(user, cast(Any, attempt.handler), handler.then)
+        elif attempt.method == "gssapi-with-mic":
+            settings = self.settings
+            handler.start_gssapi(user, settings.gssapi_host, settings.gssapi_delegate)
         else:
             handler.auth_none(user, handler.then)
 
@@ -462,9 +465,7 @@ class Connection:
         if state is ConnectionState.AUTHENTICATING:
             ended = error is None or isinstance(error, (EOFError, OSError))
             cause = said or ("Connection closed during authentication" if ended else str(error))
-            return AuthenticationError(
-                settings.node, cause, f"{settings.user}@{settings.hostname}: {cause}"
-            )
+            return self._authenticator.cut_off(cause)
         phase = "key exchange" if transport.remote_version else "banner exchange"
         # Before the banner paramiko wraps whatever happened in one sentence.
         origin = error.__context__ if error is not None and error.__context__ else error

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, Callable, Optional
 
 import paramiko
@@ -77,6 +78,17 @@ class Then(threading.Event):
     def is_set(self) -> bool:
         """Say no: whoever looks instead of waiting uses the channel's own attributes."""
         return False
+
+
+def gssapi_obstacle() -> str:
+    """Say why GSSAPI cannot be used, or return '' if it can. paramiko 5 has given it up."""
+    try:
+        gss = import_module("paramiko.ssh_gss")
+    except ImportError:
+        return f"paramiko {paramiko.__version__} has no GSSAPI, releases before 5 have"
+    if not gss.GSS_AUTH_AVAILABLE:
+        return "the package 'gssapi' is not installed (on Windows: 'pywin32')"
+    return ""
 
 
 def _strong(names: Sequence[str]) -> tuple[str, ...]:
@@ -473,15 +485,25 @@ class ClientAuthHandler(AuthHandler):
     Attributes:
         then: the event-like object to pass to the ``auth_*`` methods.
         allowed: the methods with which the server lets the client go on (RFC 4252 5.1), as its
-            refusal names them.
+            refusal names them; None where the attempt has failed without one.
         partial: whether the attempt succeeded, but the server wants another method, too.
     """
 
     def __init__(self, transport: ClientTransport, then: Then) -> None:
         super().__init__(transport)
         self.then = then
-        self.allowed: tuple[str, ...] = ()
+        self.allowed: Optional[tuple[str, ...]] = None
         self.partial = False
+
+    def start_gssapi(self, user: str, host: str, delegate: bool) -> None:
+        """Authenticate by GSSAPI (RFC 4462), where :func:`gssapi_obstacle` says nothing.
+
+        Args:
+            user: the login name.
+            host: the host whose ticket is asked for.
+            delegate: whether the server gets the user's credentials.
+        """
+        self.auth_gssapi_with_mic(user, host, delegate, self.then)
 
     def _request_auth(self) -> None:
         # paramiko asks for the service "ssh-userauth" again before each attempt. RFC 4253 section

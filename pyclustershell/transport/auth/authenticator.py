@@ -17,6 +17,7 @@ import paramiko
 from ...exceptions import AuthenticationError
 from ..config.context import file_stamp
 from ..config.settings import ConnectionSettings, describe_key
+from ..paramiko_hooks import gssapi_obstacle
 from .agent import AgentClient, AgentError, AgentKey, default_agent
 from .keystore import Certificate, KeyStore, LoadedKey
 
@@ -41,7 +42,7 @@ class Attempt:
     """One attempt to authenticate.
 
     Attributes:
-        method: 'publickey', 'password', 'keyboard-interactive' or 'none'.
+        method: 'publickey', 'password', 'keyboard-interactive', 'gssapi-with-mic' or 'none'.
         description: what is tried, without secrets, for the log.
         pkey: the key, for 'publickey'. It may be shared with other connections.
         password: the password, for 'password'.
@@ -79,6 +80,7 @@ class Authenticator:
         self._settings = settings
         self._store = keys
         self._refusals = 0
+        self._attempts = 0
         self._last: Optional[Attempt] = None
         self._allowed: Optional[tuple[str, ...]] = None
         self._done: set[str] = set()
@@ -122,6 +124,7 @@ class Authenticator:
                 attempt = self._attempt(method)
                 if attempt is not None:
                     self._last = attempt
+                    self._attempts += 1
                     return attempt
         if self._last is None:
             # Nothing to offer: the answer tells which methods there are, or the server lets us in.
@@ -135,6 +138,24 @@ class Authenticator:
         cause = f"Permission denied ({','.join(methods)})" if methods else "Permission denied"
         hints = "; ".join(self._hints(methods or ()))
         sentence = f"{self._settings.endpoint}: {cause}." + (f" ({hints})" if hints else "")
+        return AuthenticationError(self._settings.node, cause, sentence)
+
+    def cut_off(self, cause: str) -> AuthenticationError:
+        """Return the exception for a connection that the server ended during authentication.
+
+        Args:
+            cause: what it said.
+        """
+        sentence = f"{self._settings.endpoint}: {cause}"
+        if "too many authentication failures" in cause.lower():
+            # OpenSSH's words where MaxAuthTries of its sshd_config(5) is reached.
+            tried = f"after {self._attempts} attempts"
+            if self._keys_tried:
+                tried += f", {self._keys_tried} of them with keys"
+            sentence += (
+                f" ({tried}: name the right key with IdentityFile or pkeys, and set IdentitiesOnly "
+                "to leave out the agent's others)"
+            )
         return AuthenticationError(self._settings.node, cause, sentence)
 
     def _note_answer(self, allowed: Optional[tuple[str, ...]], partial: bool) -> None:
@@ -164,9 +185,20 @@ class Authenticator:
             if self._other_ways():
                 self._note("its host key has changed, so it is given no password")
             return None
+        if method == "gssapi-with-mic":
+            return self._gssapi()
         if method == "password":
             return self._password()
         return self._interactive()
+
+    def _gssapi(self) -> Optional[Attempt]:
+        obstacle = gssapi_obstacle()
+        if obstacle:
+            if self._allowed is not None:  # the server wants it
+                self._note(f"GSSAPI cannot be used: {obstacle}")
+            return None
+        self._done.add("gssapi-with-mic")
+        return Attempt("gssapi-with-mic", "GSSAPI")
 
     def _note(self, text: str) -> None:
         self._notes[text] = None
@@ -176,8 +208,8 @@ class Authenticator:
             yield "no key to offer"
         yield from self._notes
         for note in self._settings.authentication_notes:
-            wanted = "gssapi" if note.startswith("GSSAPI") else "hostbased"
-            if any(method.startswith(wanted) for method in methods):
+            wanted = "hostbased" if note.startswith("Hostbased") else "publickey"
+            if wanted in methods:
                 yield note
 
     # -- keys --

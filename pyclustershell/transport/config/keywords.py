@@ -180,9 +180,8 @@ _OWN_PROCESS = """
     ChannelTimeout CheckHostIP ClearAllForwardings ControlMaster ControlPath ControlPersist
     EnableEscapeCommandline EnableSSHKeysign EscapeChar ExitOnForwardFailure
     ForkAfterAuthentication ForwardX11Timeout ForwardX11Trusted GatewayPorts
-    GSSAPIClientIdentity GSSAPIDelegateCredentials GSSAPIKexAlgorithms
-    GSSAPIRenewalForcesRekey GSSAPIServerIdentity GSSAPITrustDns IPQoS LocalCommand LogLevel
-    LogVerbose NumberOfPasswordPrompts ObscureKeystrokeTiming PermitRemoteOpen
+    GSSAPIClientIdentity GSSAPIKexAlgorithms GSSAPIRenewalForcesRekey GSSAPITrustDns IPQoS
+    LocalCommand LogLevel LogVerbose NumberOfPasswordPrompts ObscureKeystrokeTiming PermitRemoteOpen
     ProxyUseFdpass SecurityKeyProvider SessionType StdinNull StreamLocalBindMask
     StreamLocalBindUnlink SyslogFacility Tag TunnelDevice UpdateHostKeys UseKeychain
     VersionAddendum VisualHostKey WarnWeakCrypto XAuthLocation
@@ -212,6 +211,8 @@ def _table() -> Iterator[Keyword]:
         "ForwardAgent": _single,
         "GlobalKnownHostsFile": _files,
         "GSSAPIAuthentication": _flag,
+        "GSSAPIDelegateCredentials": _flag,
+        "GSSAPIServerIdentity": _single,
         "HashKnownHosts": _flag,
         "HostbasedAuthentication": _flag,
         "HostKeyAlgorithms": _algorithms,

@@ -51,7 +51,7 @@ Overrides = Union[str, Mapping[str, object], Sequence[Union[str, Setting]]]
 DEFAULT_CONNECT_TIMEOUT = 10.0
 DEFAULT_AUTH_TIMEOUT = 30.0
 DEFAULT_IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")
-DEFAULT_AUTHENTICATIONS = ("publickey", "keyboard-interactive", "password")
+DEFAULT_AUTHENTICATIONS = ("gssapi-with-mic", "publickey", "keyboard-interactive", "password")
 
 
 # -- what is asked for -----------------------------------------------------------------------------
@@ -362,6 +362,8 @@ class _Resolver:
             identity_agent=identity_agent,
             keyboard_interactive=options.keyboard_interactive,
             preferred_authentications=self._authentications(),
+            gssapi_host=query.text("GSSAPIServerIdentity") or self.hostname,
+            gssapi_delegate=query.flag("GSSAPIDelegateCredentials", False),
             known_hosts=self._known_hosts(),
             global_known_hosts=self._global_known_hosts(),
             host_key_policy=query.text("StrictHostKeyChecking") or "strict",
@@ -447,19 +449,18 @@ class _Resolver:
         text = self.query.text("PreferredAuthentications")
         wanted = tuple(text.split(",")) if text else DEFAULT_AUTHENTICATIONS
         switches = {
-            "publickey": "PubkeyAuthentication",
-            "keyboard-interactive": "KbdInteractiveAuthentication",
-            "password": "PasswordAuthentication",
+            "gssapi-with-mic": ("GSSAPIAuthentication", False),
+            "publickey": ("PubkeyAuthentication", True),
+            "keyboard-interactive": ("KbdInteractiveAuthentication", True),
+            "password": ("PasswordAuthentication", True),
         }
         return tuple(
-            method
-            for method in wanted
-            if method in switches and self.query.flag(switches[method], True)
+            method for method in wanted if method in switches and self.query.flag(*switches[method])
         )
 
     def _authentication_notes(self) -> tuple[str, ...]:
         notes = []
-        for keyword in ("GSSAPIAuthentication", "HostbasedAuthentication", "PKCS11Provider"):
+        for keyword in ("HostbasedAuthentication", "PKCS11Provider"):
             setting = self.query.get(keyword)
             if setting is not None and setting.value not in (False, "none"):
                 notes.append(f"{keyword} ({setting.place}) is not supported")

@@ -44,6 +44,8 @@ class ConnectionSettings:
         identity_agent: the agent's socket; None means that of the environment.
         keyboard_interactive: answers a server's questions, or None.
         preferred_authentications: methods in order, those switched off left out.
+        gssapi_host: the host whose service ticket GSSAPI asks for.
+        gssapi_delegate: whether GSSAPI passes the user's credentials on to the server.
         known_hosts: the user's known_hosts files, and entries given as literal lines.
         global_known_hosts: the system's known_hosts files.
         host_key_policy: 'strict', 'accept-new' or 'off'.
@@ -86,6 +88,8 @@ class ConnectionSettings:
     identity_agent: Optional[str]
     keyboard_interactive: Optional[KeyboardInteractive]
     preferred_authentications: tuple[str, ...]
+    gssapi_host: str
+    gssapi_delegate: bool
     known_hosts: tuple[str, ...]
     global_known_hosts: tuple[str, ...]
     host_key_policy: str
