@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from importlib import import_module
@@ -21,6 +19,7 @@ from pyclustershell.exceptions import AuthenticationError
 from pyclustershell.task import Task
 from pyclustershell.transport.auth import authenticator
 from pyclustershell.transport.paramiko_hooks import gssapi_obstacle
+from tests.servers.agent import running_agent
 from tests.servers.leaks import no_leaks
 from tests.servers.sshd import Sshd, make_key
 from tests.tasks import fresh_task
@@ -52,27 +51,6 @@ def outcome(task: Task, node: str) -> bytes:
     for failure, _nodes in task.iter_failures():
         raise failure
     return task.node_buffer(node)
-
-
-def agent_with(sshd_keys: list[Path], path: Path) -> subprocess.Popen[bytes]:
-    """Start an ssh-agent that holds these keys, in this order."""
-    process = subprocess.Popen(
-        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(500):
-        if path.exists():
-            break
-        threading.Event().wait(0.01)
-    environment = {**os.environ, "SSH_AUTH_SOCK": str(path)}
-    subprocess.run(["ssh-add", "-q", *map(str, sshd_keys)], env=environment, check=True)
-    return process
-
-
-@pytest.fixture
-def short_directory() -> Iterator[Path]:
-    """A directory with a short name: a socket's path has at most 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="agent-") as name:
-        yield Path(name)
 
 
 # -- keys --
@@ -126,17 +104,9 @@ def test_a_key_that_others_can_read_is_not_used(sshd: Sshd, task: Task, tmp_path
         outcome(task, "127.0.0.1")
 
 
-def test_the_agents_keys(
-    sshd: Sshd, task: Task, short_directory: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if shutil.which("ssh-agent") is None:
-        if os.environ.get("CI"):
-            pytest.fail("no ssh-agent in PATH: install openssh-client")
-        pytest.skip("no ssh-agent in PATH")
-    socket_path = short_directory / "s"
-    process = agent_with([sshd.key], socket_path)
-    try:
-        monkeypatch.setenv("SSH_AUTH_SOCK", str(socket_path))
+def test_the_agents_keys(sshd: Sshd, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_agent(sshd.key) as agent:
+        monkeypatch.setenv("SSH_AUTH_SOCK", agent.path)
         task.configure_ssh(**in_code(sshd, agent=True))
         task.run("echo ok", nodes="127.0.0.[1-9]", timeout=30)
         assert list(task.iter_failures()) == []
@@ -144,24 +114,20 @@ def test_the_agents_keys(
         task.configure_ssh(agent=False)
         with pytest.raises(AuthenticationError, match="Permission denied"):
             outcome(task, "127.0.0.1")
-        task.configure_ssh(agent=str(socket_path))
+        task.configure_ssh(agent=agent.path)
         monkeypatch.delenv("SSH_AUTH_SOCK")
         assert outcome(task, "127.0.0.1") == b"ok"
-    finally:
-        process.terminate()
-        process.wait()
 
 
-def test_too_many_keys_are_explained(task: Task, tmp_path: Path, short_directory: Path) -> None:
+def test_too_many_keys_are_explained(task: Task, tmp_path: Path) -> None:
     for name in ("a", "b", "c"):
         make_key(tmp_path / name)
     directory = tmp_path / "sshd"
     directory.mkdir()
     with Sshd(directory, MaxAuthTries=2) as server:
         keys = [tmp_path / "a", tmp_path / "b", tmp_path / "c", server.key]
-        process = agent_with(keys, short_directory / "s")
-        try:
-            task.configure_ssh(**in_code(server, agent=str(short_directory / "s")))
+        with running_agent(*keys) as agent:
+            task.configure_ssh(**in_code(server, agent=agent.path))
             with pytest.raises(AuthenticationError) as raised:
                 outcome(task, "127.0.0.1")
             assert raised.value.cause == "Too many authentication failures"
@@ -171,9 +137,6 @@ def test_too_many_keys_are_explained(task: Task, tmp_path: Path, short_directory
             named = {"identity_files": [f"{server.key}.pub"], "identities_only": True}
             task.configure_ssh(**named)
             assert outcome(task, "127.0.0.1") == b"ok"
-        finally:
-            process.terminate()
-            process.wait()
         task.close()
 
 

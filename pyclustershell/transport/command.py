@@ -185,6 +185,8 @@ class RemoteCommand:
         self._channel = channel
         for name, value in self.settings.env:
             channel.set_environment_variable(name, value)
+        if self.settings.forward_agent and self._connection is not None:
+            self._connection.forward_agent(channel)
         if self.settings.pty:
             channel.request_pty()
         self._requested = True

@@ -21,11 +21,12 @@ from ..exceptions import (
 )
 from .aside import BlockingCalls
 from .auth.authenticator import Authenticator, KeyStore
+from .auth.forwarding import forward_agent
 from .config.settings import ConnectionSettings
 from .dialer import Address, Dialer, Resolver
 from .hostkeys.checker import HostKeyChecker
 from .packet_socket import PacketSocket, PacketStream
-from .paramiko_hooks import ClientTransport
+from .paramiko_hooks import ClientTransport, ExecChannel
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 
 logger = logging.getLogger("pyclustershell.connection")
@@ -329,6 +330,16 @@ class Connection:
                         f"{self.settings.user}@{self.settings.hostname}: Authentication timed out",
                     )
                 )
+
+    def forward_agent(self, channel: ExecChannel) -> None:
+        """Let the command of a channel use the user's agent, before it is asked for."""
+        if self._authenticator.server_is_trusted:
+            forward_agent(self.transport, channel, self.settings)
+        else:
+            # As OpenSSH has it: whoever poses as the host could log in elsewhere.
+            logger.warning(
+                "%s: its host key has changed, so the agent is not forwarded", self.settings.node
+            )
 
     # -- dead peers, on the engine's thread --
 

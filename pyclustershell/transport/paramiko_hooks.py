@@ -32,6 +32,8 @@ from paramiko.common import (
     MSG_KEXINIT,
     MSG_UNIMPLEMENTED,
     cMSG_CHANNEL_OPEN,
+    cMSG_CHANNEL_OPEN_FAILURE,
+    cMSG_CHANNEL_OPEN_SUCCESS,
     cMSG_CHANNEL_REQUEST,
     cMSG_GLOBAL_REQUEST,
     cMSG_UNIMPLEMENTED,
@@ -43,6 +45,9 @@ from .packet_socket import PacketStream
 from .packets import PacketCodec
 
 logger = logging.getLogger("pyclustershell.transport")
+
+#: How many channels to the user's agent one server may have open at once.
+MAX_AGENT_CHANNELS = 16
 
 # As many lines as paramiko reads before it gives up.
 _MAX_BANNER_LINES = 100
@@ -156,6 +161,12 @@ class ClientTransport(paramiko.Transport):
         self._lines = 0
         #: The server's last words (RFC 4253 11.1), where it sent any.
         self.disconnect_message: Optional[str] = None
+        #: Called with each channel that the server opens to ask the user's agent, where
+        #: the transport is fed; None: they are refused.
+        self.on_agent_channel: Optional[Callable[[ExecChannel], Any]] = None
+        self._agent_channels: set[ExecChannel] = set()
+        #: By which the server has proved the possession of its key (RFC 4253 section 8).
+        self.server_signature = b""
         super().__init__(stream, packetizer_class=PacketCodec)  # type: ignore[arg-type]
 
     # -- settings --
@@ -464,6 +475,45 @@ class ClientTransport(paramiko.Transport):
         self._unlink_channel(chanid)
         then(None, paramiko.ChannelException(code, m.get_text()))
 
+    # -- channels of the server --
+
+    def _parse_channel_open(self, m: Message) -> None:
+        # paramiko would make a channel of its own class, and open as many as the server likes.
+        if self.on_agent_channel is None or m.get_text() != "auth-agent@openssh.com":
+            m.rewind()
+            super()._parse_channel_open(m)
+            return
+        remote, window, packet = m.get_int(), m.get_int(), m.get_int()
+        answer = Message()
+        self._agent_channels = {c for c in self._agent_channels if not c.closed}
+        if len(self._agent_channels) >= MAX_AGENT_CHANNELS:
+            answer.add_byte(cMSG_CHANNEL_OPEN_FAILURE)
+            answer.add_int(remote)
+            answer.add_int(4)  # SSH_OPEN_RESOURCE_SHORTAGE
+            answer.add_string("too many agent channels")
+            answer.add_string("")
+            self._send_user_message(answer)
+            return
+        with self.lock:
+            chanid = self._next_channel()
+            channel = ExecChannel(chanid)
+            self._channels.put(chanid, channel)
+            self.channels_seen[chanid] = True
+            channel._set_transport(self)
+            channel._set_window(self.default_window_size, self.default_max_packet_size)
+            channel._set_remote_channel(remote, window, packet)
+        self._agent_channels.add(channel)
+        answer.add_byte(cMSG_CHANNEL_OPEN_SUCCESS)
+        for number in (remote, chanid, self.default_window_size, self.default_max_packet_size):
+            answer.add_int(number)
+        self._send_user_message(answer)
+        self.on_agent_channel(channel)
+
+    def _verify_key(self, host_key: bytes, sig: bytes) -> None:
+        super()._verify_key(host_key, sig)
+        # Of the first key exchange: that is the one that names the session.
+        self.server_signature = self.server_signature or sig
+
     # -- authentication --
 
     def start_auth(self, then: Callable[[], Any]) -> ClientAuthHandler:
@@ -598,6 +648,17 @@ class ExecChannel(paramiko.Channel):
             m.add_int(number)
         m.add_string(b"")
         self.transport._send_user_message(m)
+
+    def request_agent_forwarding(self) -> None:
+        """Let the command ask the user's agent (draft-ietf-sshm-ssh-agent); no answer comes."""
+        self.transport._send_user_message(self._request("auth-agent-req@openssh.com"))
+
+    def watch_input(self, step: Callable[[], Any]) -> None:
+        """Call ``step()`` when data have come, and when no more will, on the transport's thread.
+
+        It must only post: the lock of the channel or of its buffer may be held.
+        """
+        self.in_buffer.set_event(Then(step))
 
     def send_signal(self, name: str) -> None:
         """Have a signal sent to the command (RFC 4254 6.9), which paramiko cannot.

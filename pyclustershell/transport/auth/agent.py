@@ -29,7 +29,9 @@ PAGEANT = "pageant"
 _REQUEST_IDENTITIES, _IDENTITIES_ANSWER = 11, 12
 _SIGN_REQUEST, _SIGN_RESPONSE = 13, 14
 _SIGN_FLAGS = {"rsa-sha2-256": 2, "rsa-sha2-512": 4}
-_MAX_MESSAGE = 256 * 1024
+MAX_MESSAGE = 256 * 1024
+"""How many bytes a request or an answer may have, as in OpenSSH."""
+
 _CERTIFICATE = "-cert-v01@openssh.com"
 
 
@@ -42,6 +44,44 @@ class Identity(NamedTuple):
 
     blob: bytes
     comment: str
+
+
+class AgentConnection:
+    """One conversation with an agent: a request, its answer, and the next one. For one thread."""
+
+    def __init__(self, path: str, timeout: Optional[float] = None) -> None:
+        """Remember where the agent is; it is connected to with the first request.
+
+        Args:
+            path: path of its socket, name of a Windows pipe, or ``PAGEANT``.
+            timeout: seconds to wait for an answer (an agent may ask its user), None for ever.
+        """
+        self.path = path
+        self.timeout = timeout
+        self._stream: Optional[_Stream] = None
+
+    def ask(self, message: bytes) -> bytes:
+        """Send one request and return the answer, both with their type and without their length.
+
+        Raises:
+            AgentError: the agent could not be reached, or its answer makes no sense.
+        """
+        try:
+            if self._stream is None:
+                self._stream = _connect(self.path, self.timeout)
+            self._stream.sendall(len(message).to_bytes(4, "big") + message)
+            size = int.from_bytes(_receive(self._stream, 4), "big")
+            if not 0 < size <= MAX_MESSAGE:
+                raise AgentError("the agent's answer makes no sense")
+            return _receive(self._stream, size)
+        except OSError as error:
+            raise AgentError(f"the agent cannot be reached: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        """End the conversation."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
 class AgentClient:
@@ -87,16 +127,8 @@ class AgentClient:
         return bytes(self._ask(_SIGN_REQUEST, request.asbytes(), _SIGN_RESPONSE).get_binary())
 
     def _ask(self, request: int, body: bytes, expected: int) -> Message:
-        message = bytes([request]) + body
-        try:
-            with closing(_connect(self.path, self._timeout)) as stream:
-                stream.sendall(len(message).to_bytes(4, "big") + message)
-                size = int.from_bytes(_receive(stream, 4), "big")
-                if not 0 < size <= _MAX_MESSAGE:
-                    raise AgentError("the agent's answer makes no sense")
-                answer = _receive(stream, size)
-        except OSError as error:
-            raise AgentError(f"the agent cannot be reached: {error.strerror or error}") from error
+        with closing(AgentConnection(self.path, self._timeout)) as connection:
+            answer = connection.ask(bytes([request]) + body)
         if answer[0] != expected:
             raise AgentError("the agent refused")
         return Message(answer[1:])
