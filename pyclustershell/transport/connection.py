@@ -19,9 +19,9 @@ from ..exceptions import (
     NodeError,
     ResolveError,
 )
-from .aside import BlockingCalls
 from .auth.authenticator import Authenticator, KeyStore
 from .auth.forwarding import forward_agent
+from .background import Background
 from .config.settings import ConnectionSettings
 from .dialer import Address, Dialer, Resolver
 from .hostkeys.checker import HostKeyChecker
@@ -77,7 +77,7 @@ class Connection:
         settings: ConnectionSettings,
         engine: Engine,
         resolver: Resolver,
-        aside: BlockingCalls,
+        aside: Background,
         keys: KeyStore,
         host_keys: HostKeyChecker,
         on_closed: Callable[[Connection], Any],
@@ -294,7 +294,7 @@ class Connection:
             transport.guard(step)
             self._engine.post(self._come_back)
 
-        self._aside.run(job)
+        self._aside.submit(job)
 
     def _come_back(self) -> None:
         if self.state is not ConnectionState.CLOSED:

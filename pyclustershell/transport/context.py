@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Callable
 
 from ..engine.engine import Engine
-from .aside import BlockingCalls
 from .auth.authenticator import KeyStore
+from .background import Background
 from .config.options import SSHOptions, resolve
 from .config.settings import ConnectionSettings
 from .config.sshconfig import ConfigCache
@@ -35,7 +35,7 @@ class SSHContext:
 
     def __init__(self, engine: Engine, reaper: Reaper, limit: int, idle_ttl: float) -> None:
         resolver, keys, host_keys = Resolver(), KeyStore(), HostKeyChecker()
-        aside = BlockingCalls("authentication", _AUTHENTICATION_THREADS)
+        aside = Background("pyclustershell authentication", _AUTHENTICATION_THREADS)
 
         def connect(
             settings: ConnectionSettings, on_closed: Callable[[Connection], None]

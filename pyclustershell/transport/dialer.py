@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple, Optional
 
 from ..engine.engine import WRITE, Engine, Watch
 from ..engine.timer import Timer
-from .aside import BlockingCalls
+from .background import Background
 
 # Name resolution blocks: this many names are looked up at once, in a thread each.
 _RESOLVER_THREADS = 8
@@ -40,7 +40,7 @@ class Resolver:
     """Looks up names in a few threads, which end when nothing is left to look up."""
 
     def __init__(self) -> None:
-        self._calls = BlockingCalls("resolver", _RESOLVER_THREADS)
+        self._background = Background("pyclustershell resolver", _RESOLVER_THREADS)
 
     def resolve(
         self,
@@ -76,7 +76,7 @@ class Resolver:
             else:
                 then(addresses, None)
 
-        self._calls.run(job)
+        self._background.submit(job)
 
     @staticmethod
     def _look_up(host: str, port: int, family: int, flags: int = 0) -> list[Address]:

@@ -13,7 +13,6 @@ import functools
 import logging
 import socket
 import threading
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, Callable, Optional
@@ -654,7 +653,7 @@ class ExecChannel(paramiko.Channel):
         self.transport._send_user_message(self._request("auth-agent-req@openssh.com"))
 
     def watch_input(self, step: Callable[[], Any]) -> None:
-        """Call ``step()`` when data have come, and when no more will, on the transport's thread.
+        """Call ``step()`` when data have come, and when no more will, where it is fed.
 
         It must only post: the lock of the channel or of its buffer may be held.
         """

@@ -1,6 +1,6 @@
 """Agent forwarding: the remote host asks the user's agent, over channels that its server opens.
 
-Requests come in on the transport's thread. An agent may take its time, for it may ask its user: so
+Requests come in where the transport is fed. An agent may take its time, for it may ask its user: so
 threads of their own pass the requests on, a few for all connections. Each channel has a connection
 of its own to the agent, as the ssh program has it: what was agreed on over one (see
 :func:`binding`) holds for its requests only.
@@ -42,7 +42,7 @@ def forward_agent(
 ) -> None:
     """Let the command of a channel use the agent, where the settings say so.
 
-    On the transport's thread, before the command is asked for.
+    Where the transport is fed, before the command is asked for.
     """
     path = agent_to_forward(settings)
     if path is not None:
@@ -89,7 +89,7 @@ class _Relay:
         self._channel.watch_input(self._wake)
 
     def _wake(self) -> None:
-        # On the transport's thread, with the channel's lock or its buffer's held.
+        # Where the transport is fed, with the channel's lock or its buffer's held.
         with self._lock:
             self._news = True
             if self._served:
