@@ -15,7 +15,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, cast
 
 import paramiko
 from paramiko import IncompatiblePeer, SSHException
@@ -156,6 +156,8 @@ class ClientTransport(paramiko.Transport):
         self._deferred: list[Message] = []
         #: Whether the server is ready for attempts to authenticate.
         self.auth_service_granted = False
+        # What the session's keys are made of, while they are made.
+        self._secret = b""
         # Lines read of the banner.
         self._lines = 0
         #: The server's last words (RFC 4253 11.1), where it sent any.
@@ -208,6 +210,12 @@ class ClientTransport(paramiko.Transport):
         An idle connection keeps its keys until it is used again: nothing was sent under them.
         """
         self.packetizer.limit_keys(size, seconds)
+
+    # paramiko compares each list with one of disabled algorithms, name by name, whenever it looks.
+    preferred_ciphers = property(lambda self: self._preferred_ciphers)
+    preferred_macs = property(lambda self: self._preferred_macs)
+    preferred_kex = property(lambda self: self._preferred_kex)
+    preferred_pubkeys = property(lambda self: self._preferred_pubkeys)
 
     @property
     def preferred_keys(self) -> tuple[str, ...]:
@@ -403,8 +411,23 @@ class ClientTransport(paramiko.Transport):
                 return
             self._send_message(data)
 
+    def _compute_key(self, id: str, nbytes: int) -> bytes:  # noqa: A002 paramiko's name
+        # RFC 4253 7.2. paramiko encodes the secret, a number, for each of the six keys anew.
+        secret, exchange_hash, session = cast("Any", (self.K, self.H, self.session_id))
+        if not self._secret:
+            m = Message()
+            # Since 5.0 the secret of some methods is a string.
+            m.add_string(secret) if isinstance(secret, bytes) else m.add_mpint(secret)
+            self._secret = m.asbytes() + exchange_hash
+        digest = self.kex_engine.hash_algo
+        key: bytes = digest(self._secret + id.encode() + session).digest()
+        while len(key) < nbytes:
+            key += digest(self._secret + key).digest()
+        return key[:nbytes]
+
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)
+        self._secret = b""
         if self._deferred:
             with self.clear_to_send_lock:
                 for data in self._deferred:

@@ -539,6 +539,8 @@ class _Resolver:
                     patterns = [name for name in patterns if not matches_list(name, [pattern[1:]])]
                 else:
                     patterns.append(pattern)
+        if not patterns:
+            return []
         return [name for name in sorted(os.environ) if matches_list(name, patterns)]
 
     def _path(self, text: str, setting: Optional[Setting] = None) -> str:
