@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, Callable, Optional, TypeVar, Union
 
 from .context import matches_list
@@ -113,6 +114,14 @@ class ConnectionSettings:
     env: tuple[tuple[str, str], ...]
     pty: bool
     authentication_notes: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        # Made once: the pool looks settings up a dozen times per command.
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))
 
     @property
     def endpoint(self) -> str:
