@@ -22,6 +22,7 @@ from ..exceptions import (
     RangeSetException,
 )
 from ..nodeset import NodeSet
+from ..printable import printable
 from ..version import __version__
 from .display import Display
 
@@ -78,7 +79,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _forget_output()
         return EXIT_BROKEN_PIPE
     except (PyClusterShellError, OSError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        print(printable(f"{PROGRAM}: {error}"), file=sys.stderr)
         return EXIT_FAILED
 
 
@@ -160,6 +161,14 @@ def make_parser() -> Parser:
         help="verbose: with -b, lines as they come, too; what ssh would say of failures",
     )
     add(
+        "--raw",
+        dest="raw",
+        action="store_true",
+        default=False,
+        help="print what nodes say as it is on a terminal, too; otherwise, control characters are "
+        "shown as ^[ and the like there, and only colours are let through",
+    )
+    add(
         "--demo",
         dest="demo",
         action="store_true",
@@ -179,7 +188,11 @@ def run(options: optparse.Values, command: str) -> int:
     if not command.strip():
         raise UsageError("no command: write it after the options, such as: -w node1 uname -r")
     display = Display(
-        _binary(sys.stdout), _binary(sys.stderr), quiet=options.quiet, program=PROGRAM
+        _binary(sys.stdout),
+        _binary(sys.stderr),
+        quiet=options.quiet,
+        program=PROGRAM,
+        raw=options.raw,
     )
     # Here, not at the top: --help should not wait for what it does not need.
     from ..task import task_self

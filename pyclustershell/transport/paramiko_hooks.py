@@ -13,7 +13,7 @@ import functools
 import logging
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Callable, Optional, cast
 
@@ -39,6 +39,7 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
+from ..printable import printable
 from .config.options import select_algorithms
 from .packet_socket import PacketStream
 from .packets import PacketCodec
@@ -93,6 +94,11 @@ def gssapi_obstacle() -> str:
     if not gss.GSS_AUTH_AVAILABLE:
         return "the package 'gssapi' is not installed (on Windows: 'pywin32')"
     return ""
+
+
+def _text(message: Message) -> str:
+    """The next field, which a server wrote for people to read: it will be shown on terminals."""
+    return printable(message.get_binary().decode("utf-8", "replace"))
 
 
 def _strong(names: Sequence[str]) -> tuple[str, ...]:
@@ -447,10 +453,41 @@ class ClientTransport(paramiko.Transport):
 
     # -- what the server says --
 
+    def _parse_kex_init(self, m: Message) -> None:
+        # paramiko says of what kind there is no common algorithm, and not what the server has.
+        try:
+            super()._parse_kex_init(m)
+        except IncompatiblePeer as error:
+            m.rewind()
+            raise self._mismatch(self._really_parse_kex_init(m)) or error from None
+
+    def _mismatch(self, offers: Mapping[str, list[str]]) -> Optional[IncompatiblePeer]:
+        """Say what the server has where it has nothing that we want."""
+        ciphers = ("cipher", self.preferred_ciphers, self._cipher_info, "ciphers")
+        macs = ("MAC", self.preferred_macs, self._mac_info, "macs")
+        keys = ("host key type", self.preferred_keys, self._key_info, "host_key_algorithms")
+        for field, (kind, wanted, known, option) in {
+            "kex": ("key exchange method", self.preferred_kex, self._kex_info, "kex"),
+            "server_key": keys,
+            "client_encrypt": ciphers,
+            "server_encrypt": ciphers,
+            "client_mac": macs,
+            "server_mac": macs,
+        }.items():
+            offered = [printable(name) for name in offers[f"{field}_algo_list"]]
+            if not set(wanted).intersection(offered):
+                usable = next((name for name in offered if name in known), None)
+                advice = f" (weak; to use it all the same, set {option}='+{usable}')"
+                return IncompatiblePeer(
+                    f"no matching {kind} found. Their offer: {','.join(offered)}"
+                    + (advice if usable else "")
+                )
+        return None
+
     def _parse_disconnect(self, m: Message) -> None:
         # paramiko only logs it. It is the reason that the user wants to read.
         m.get_int()
-        self.disconnect_message = m.get_text()
+        self.disconnect_message = _text(m)
 
     def open_exec_channel(self, then: Opened) -> None:
         """Ask for a session channel (RFC 4254 6.1); ``Transport.open_session`` waits for it.
@@ -495,7 +532,7 @@ class ClientTransport(paramiko.Transport):
             return
         code = m.get_int()
         self._unlink_channel(chanid)
-        then(None, paramiko.ChannelException(code, m.get_text()))
+        then(None, paramiko.ChannelException(code, _text(m)))
 
     # -- channels of the server --
 

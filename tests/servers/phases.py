@@ -12,13 +12,15 @@ import logging
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional, cast
+from typing import Any, Callable, NamedTuple, Optional, cast
 
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 from paramiko.message import Message
 from paramiko.packet import Packetizer
+from paramiko.server import InteractiveQuery
 
 from tests.servers.faults import ScriptedServer, reset, wait_for_hangup
 
@@ -113,20 +115,47 @@ class Peer(Packetizer):
         self.send_message(message)
 
 
-class _Accepting(paramiko.ServerInterface):
-    """Lets everybody in."""
+class Logins(NamedTuple):
+    """How clients can log in; anything they say is right, or nothing.
+
+    Attributes:
+        password: by a key or a password.
+        interactive: by answers.
+    """
+
+    password: bool = True
+    interactive: bool = False
+
+
+class _Door(paramiko.ServerInterface):
+    """Lets everybody in, by the ways that are open, and notes what was tried."""
+
+    def __init__(self, logins: Logins, tried: set[str]) -> None:
+        self._logins = logins
+        self._tried = tried
 
     def get_allowed_auths(self, username: str) -> str:
-        return "publickey,password"
+        return "publickey,password,keyboard-interactive"
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
-        return paramiko.AUTH_SUCCESSFUL  # type: ignore[attr-defined,no-any-return]
+        return self._knock("publickey", self._logins.password)
 
     def check_auth_password(self, username: str, password: str) -> int:
-        return paramiko.AUTH_SUCCESSFUL  # type: ignore[attr-defined,no-any-return]
+        return self._knock("password", self._logins.password)
+
+    def check_auth_interactive(self, username: str, submethods: str) -> Any:
+        self._knock("keyboard-interactive", False)
+        return InteractiveQuery("", "", ("Code: ", False))
+
+    def check_auth_interactive_response(self, responses: Any) -> int:
+        return self._knock("keyboard-interactive", self._logins.interactive)
+
+    def _knock(self, method: str, opens: bool) -> int:
+        self._tried.add(method)
+        return AUTH_SUCCESSFUL if opens else AUTH_FAILED
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED  # type: ignore[attr-defined,no-any-return]
+        return OPEN_SUCCEEDED
 
 
 def host_key() -> paramiko.Ed25519Key:
@@ -139,17 +168,22 @@ def host_key() -> paramiko.Ed25519Key:
     return paramiko.Ed25519Key(file_obj=io.StringIO(pem.decode()))
 
 
+ANYBODY = Logins()
+
+
 class PhaseServer(ScriptedServer):
     """An SSH server with rules of a test's own.
 
-    Everybody may log in. Without rules for channels and commands, every command says "ok".
+    Without rules for channels and commands, every command says "ok".
 
     Attributes:
         known_host: a known_hosts line for it.
+        tried: the methods by which clients have tried to log in.
 
     Args:
         rules: what to do at which of the client's messages.
         key: the host key; a new one by default.
+        logins: who may log in; by default, everybody.
         offer: called with each connection's transport before it starts, to change what it offers.
     """
 
@@ -158,12 +192,15 @@ class PhaseServer(ScriptedServer):
         rules: Mapping[int, Rule],
         *,
         key: Optional[paramiko.PKey] = None,
+        logins: Logins = ANYBODY,
         offer: Callable[[paramiko.Transport], object] = lambda transport: None,
         host: str = "127.0.0.1",
     ) -> None:
         self._rules = rules
         self._offer = offer
         self._key = key or host_key()
+        self._logins = logins
+        self.tried: set[str] = set()
         super().__init__(self._serve, host)
         self.known_host = (
             f"[{self.address[0]}]:{self.port} {self._key.get_name()} {self._key.get_base64()}"
@@ -182,7 +219,9 @@ class PhaseServer(ScriptedServer):
         self._offer(transport)
         transport.daemon = True
         try:
-            transport.start_server(event=cast(Any, _Never()), server=_Accepting())
+            transport.start_server(
+                event=cast(Any, _Never()), server=_Door(self._logins, self.tried)
+            )
             transport.join()
         finally:
             transport.close()
