@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pyclustershell.exceptions import (
     ConfigurationError,
+    GroupResolverError,
     NodeConfigurationError,
     NodeSetException,
     RangeSetException,
@@ -67,7 +68,7 @@ KNOWN = st.lists(
 def test_node_sets(text: str) -> None:
     try:
         nodes = NodeSet(text, resolver=NO_GROUPS)
-    except (NodeSetException, RangeSetException):
+    except (NodeSetException, RangeSetException, GroupResolverError):
         return
     if len(nodes) < 10_000:
         assert NodeSet(str(nodes)) == nodes
