@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from pyclustershell import SSHOptions
+from pyclustershell.defaults import TASK_INFO
 from pyclustershell.exceptions import (
     ConnectionLostError,
     HandshakeError,
@@ -80,9 +81,9 @@ def everything(task: Task, worker: Any, errors: list[BaseException]) -> Iterator
         yield repr(task.connection_settings(node, worker.ssh))
         yield str(task.connection_settings(node, worker.ssh))
     # What info keys a user can see, and what a debugger shows first.
-    yield repr(task._info)
-    yield repr(task._default)
-    yield repr(worker.ssh)
+    yield repr({key: task.info(key) for key in (*TASK_INFO, "ssh_options", "ssh_user")})
+    yield repr(vars(task))
+    yield repr(vars(worker))
     for error, nodes in worker.iter_failures():
         yield f"{error!r} {error} {error.__dict__} {nodes}"
         yield "".join(traceback.format_exception(type(error), error, error.__traceback__))
