@@ -8,6 +8,7 @@ not with the number of nodes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any, Callable, Optional, overload
 
 #: Keys are grouped by message when the tree is walked. The default.
@@ -24,48 +25,92 @@ Mapper = Optional[Callable[[Any], Any]]
 _SHOWN = 60
 
 
-class MsgTreeElem:
-    """A message: the lines from the root of the tree down to this element.
+class _Run:
+    """Lines that follow each other in every message that comes by here.
 
-    It is what MsgTree's methods hand out. ``bytes(elem)`` is the whole message, its lines joined by
-    a newline; iterating gives the lines; it compares and hashes as its bytes do.
+    The tree is one of runs, not of lines: nodes that print the same are compared run by run, and
+    a line costs its place in a list. Where a message goes another way, a run is cut in two.
 
     Attributes:
-        parent: the element of the line before, or None at the root.
-        children: the elements of the lines that follow, by line.
-        msgline: the last line of this message; None at the root.
-        keys: in MODE_TRACE, the keys whose messages pass through here, in order of arrival.
+        lines: the lines; none in the root, before there are any.
+        start: how many lines of its messages come before them.
+        parent: the run before, None for the root.
+        children: the runs that follow, by their first line, in order of arrival.
+        keys: in MODE_TRACE, where a run is one line: the keys whose messages come by here, in order
+            of arrival.
     """
 
-    __slots__ = ("children", "keys", "msgline", "parent")
+    __slots__ = ("children", "keys", "lines", "parent", "start")
 
-    def __init__(self, msgline: bytes | None = None, parent: MsgTreeElem | None = None) -> None:
-        self.msgline = msgline
+    def __init__(self, lines: list[bytes], start: int, parent: _Run | None) -> None:
+        self.lines = lines
+        self.start = start
         self.parent = parent
-        self.children: dict[bytes, MsgTreeElem] = {}
-        self.keys: dict[Hashable, None] | None = None
+        self.children: dict[bytes, _Run] = {}
+        self.keys: dict[Hashable, None] = {}
 
-    def child(self, line: bytes) -> MsgTreeElem:
-        """The element of this line after this one, made where there is none yet."""
-        elem = self.children.get(line)
-        if elem is None:
-            elem = self.children[line] = MsgTreeElem(line, self)
-        return elem
+    def append(self, lines: list[bytes]) -> _Run:
+        """Make the run that follows with these lines, of which none follows yet."""
+        child = self.children[lines[0]] = _Run(lines, self.start + len(self.lines), self)
+        return child
 
-    def trace(self, key: Hashable) -> None:
-        """Note that the message of this key passes through here."""
-        if self.keys is None:
-            self.keys = {}
-        self.keys[key] = None
+    def cut(self, size: int) -> _Run:
+        """Cut this run after ``size`` of its lines: a new one takes those, and its place."""
+        head = _Run(self.lines[:size], self.start, self.parent)
+        if head.parent is not None:
+            head.parent.children[head.lines[0]] = head
+        del self.lines[:size]
+        self.start += size
+        self.parent = head
+        head.children[self.lines[0]] = self
+        return head
+
+    def holding(self, depth: int) -> _Run:
+        """The run in which a message of ``depth`` lines ends that ended here once.
+
+        Runs are cut, and what ended in their first part does not hear of it.
+        """
+        run = self
+        while depth <= run.start and run.parent is not None:
+            run = run.parent
+        return run
+
+
+# Where a message ends: a run that it came by, and how many lines it has.
+_End = tuple[_Run, int]
+
+# Keys by the id() of a run, and by how many lines their messages have.
+_Groups = dict[int, dict[int, list[Any]]]
+
+
+class MsgTreeElem:
+    """A message: lines from the root of the tree down to where it ends.
+
+    It is what MsgTree's methods hand out. ``bytes(elem)`` is the whole message, its lines joined by
+    a newline; iterating gives the lines; it compares and hashes as its bytes do. Lines that are
+    added to its key later are not part of it.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self, end: _End) -> None:
+        self._end = end
+
+    def _parts(self) -> list[list[bytes]]:
+        """The lines of each run, first to last."""
+        run: _Run | None
+        run, depth = self._end
+        parts = []
+        while run is not None:
+            size = depth - run.start
+            if size > 0:
+                parts.append(run.lines[:size])
+            run = run.parent
+        return parts[::-1]
 
     def lines(self) -> Iterator[bytes]:
         """Iterate over the lines of the message, first to last."""
-        upwards: list[bytes] = []
-        elem: MsgTreeElem | None = self
-        while elem is not None and elem.msgline is not None:
-            upwards.append(elem.msgline)
-            elem = elem.parent
-        return reversed(upwards)
+        return chain.from_iterable(self._parts())
 
     splitlines = lines
     __iter__ = lines
@@ -140,9 +185,9 @@ class MsgTree:
 
     def clear(self) -> None:
         """Remove all keys and messages."""
-        self._root = MsgTreeElem()
+        self._root = _Run([], 0, None)
         # Where each key's message ends so far.
-        self._ends: dict[Hashable, MsgTreeElem] = {}
+        self._ends: dict[Hashable, _End] = {}
 
     def __len__(self) -> int:
         """The number of keys."""
@@ -157,11 +202,12 @@ class MsgTree:
         Raises:
             KeyError: no line was added for the key.
         """
-        return self._ends[key]
+        return MsgTreeElem(self._ends[key])
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """The message (a MsgTreeElem) of this key, or the default."""
-        return self._ends.get(key, default)
+        end = self._ends.get(key)
+        return default if end is None else MsgTreeElem(end)
 
     def add(self, key: Hashable, msgline: bytes) -> None:
         """Append a line to the message of this key.
@@ -170,15 +216,16 @@ class MsgTree:
             key: whose message it is.
             msgline: the line, without its newline.
         """
-        ends = self._ends
         # That another node printed this line before is the common case, and must cost next to
-        # nothing: two look-ups in plain dictionaries, and no call.
+        # nothing: a look into a list, and no call.
         try:
-            ends[key] = elem = ends[key].children[msgline]
-        except KeyError:
-            ends[key] = elem = ends.get(key, self._root).child(msgline)
-        if self._tracing:
-            elem.trace(key)
+            run, depth = self._ends[key]
+            if depth >= run.start and run.lines[depth - run.start] == msgline:
+                self._ends[key] = run, depth + 1
+                return
+        except (KeyError, IndexError):
+            pass  # the key's first line, or the run's end
+        self.extend(key, [msgline])
 
     def extend(self, key: Hashable, msglines: Iterable[bytes]) -> None:
         """Append lines to the message of this key: add() for many lines at a fraction of the cost.
@@ -187,15 +234,50 @@ class MsgTree:
             key: whose message it is; it becomes known even where there are no lines.
             msglines: the lines, without their newlines.
         """
-        elem = self._ends.get(key, self._root)
-        for line in msglines:
-            try:
-                elem = elem.children[line]
-            except KeyError:
-                elem = elem.child(line)
-            if self._tracing:
-                elem.trace(key)
-        self._ends[key] = elem
+        # A list of our own: it may become a part of the tree.
+        lines = list(msglines)
+        run, depth = self._ends.get(key) or (self._root, 0)
+        follow = self._trace if self._tracing else self._follow
+        self._ends[key] = follow(key, lines, run.holding(depth), depth)
+
+    def _follow(self, _key: Hashable, lines: list[bytes], run: _Run, depth: int) -> _End:
+        """Go on from the end of a message; where its lines lead to."""
+        done = 0
+        while done < len(lines):
+            place = depth - run.start
+            there = run.lines[place : place + len(lines) - done]
+            if there:
+                same = _count_same(there, lines, done)
+                done += same
+                depth += same
+                if same < len(there):
+                    run = self._cut(run, place + same)
+                continue
+            child = run.children.get(lines[done])
+            if child is not None:
+                run = child
+                continue
+            rest = lines[done:]
+            if run.children:
+                run = run.append(rest)
+            else:
+                run.lines += rest
+            return run, depth + len(rest)
+        return run, depth
+
+    def _cut(self, run: _Run, size: int) -> _Run:
+        """Cut a run after ``size`` lines; the first part."""
+        head = run.cut(size)
+        if head.parent is None:
+            self._root = head
+        return head
+
+    def _trace(self, key: Hashable, lines: list[bytes], run: _Run, depth: int) -> _End:
+        """As _follow(), with a run for each line."""
+        for line in lines:
+            run = run.children.get(line) or run.append([line])
+            run.keys[key] = None
+        return run, depth + len(lines)
 
     def keys(self) -> Iterator[Any]:
         """Iterate over the keys, in order of their first line."""
@@ -216,9 +298,9 @@ class MsgTree:
             match: takes a key and tells whether it is wanted; None: all are.
             mapper: takes a key and gives what stands for it in the result; None: the key itself.
         """
-        for key, elem in self._ends.items():
+        for key, end in self._ends.items():
             if match is None or match(key):
-                yield key if mapper is None else mapper(key), elem
+                yield key if mapper is None else mapper(key), MsgTreeElem(end)
 
     def walk(
         self, match: Match = None, mapper: Mapper = None
@@ -236,11 +318,15 @@ class MsgTree:
         groups = self._trace_groups(match) if self._tracing else self._groups(match)
         stack = [self._root]
         while groups and stack:
-            elem = stack.pop()
-            stack += elem.children.values()
-            keys = groups.pop(id(elem), None)
-            if keys:
-                yield elem, keys if mapper is None else [mapper(key) for key in keys]
+            run = stack.pop()
+            stack += run.children.values()
+            ends = groups.pop(id(run), {})
+            for depth in sorted(ends):
+                keys = ends[depth]
+                yield (
+                    MsgTreeElem((run, depth)),
+                    keys if mapper is None else [mapper(key) for key in keys],
+                )
 
     def walk_trace(
         self, match: Match = None, mapper: Mapper = None
@@ -259,11 +345,11 @@ class MsgTree:
     def _walk_trace(
         self, match: Match, mapper: Mapper
     ) -> Iterator[tuple[bytes, list[Any], int, int]]:
-        for elem, depth in self._depth_first():
-            keys = [key for key in elem.keys or () if match is None or match(key)]
-            if keys and elem.msgline is not None:
+        for run in self._depth_first():
+            keys = [key for key in run.keys if match is None or match(key)]
+            if keys:
                 mapped = keys if mapper is None else [mapper(key) for key in keys]
-                yield elem.msgline, mapped, depth, len(elem.children)
+                yield run.lines[0], mapped, run.start + 1, len(run.children)
 
     def remove(self, match: Match = None) -> None:
         """Remove the keys that match, and with them their messages.
@@ -275,37 +361,45 @@ class MsgTree:
             self.clear()
             return
         if self._tracing:
-            for elem, _ in self._depth_first():
-                if elem.keys:
-                    elem.keys = {key: None for key in elem.keys if not match(key)}
+            for run in self._depth_first():
+                run.keys = {key: None for key in run.keys if not match(key)}
         for key in [key for key in self._ends if match(key)]:
             del self._ends[key]
 
-    def _groups(self, match: Match) -> dict[int, list[Any]]:
-        """The wanted keys by the id() of the element at which their message ends."""
-        groups: dict[int, list[Any]] = {}
-        for key, elem in self._ends.items():
+    def _groups(self, match: Match) -> _Groups:
+        """The wanted keys by the run in which their message ends."""
+        groups: _Groups = {}
+        for key, (run, depth) in self._ends.items():
             if match is None or match(key):
-                groups.setdefault(id(elem), []).append(key)
+                ends = groups.setdefault(id(run.holding(depth)), {})
+                ends.setdefault(depth, []).append(key)
         return groups
 
-    def _trace_groups(self, match: Match) -> dict[int, list[Any]]:
-        """The wanted keys by the id() of each element through which they passed."""
-        groups = {}
-        for elem, _ in self._depth_first():
-            keys = [key for key in elem.keys or () if match is None or match(key)]
+    def _trace_groups(self, match: Match) -> _Groups:
+        """The wanted keys by each run that they come by."""
+        groups: _Groups = {}
+        for run in self._depth_first():
+            keys = [key for key in run.keys if match is None or match(key)]
             if keys:
-                groups[id(elem)] = keys
+                groups[id(run)] = {run.start + 1: keys}
         return groups
 
-    def _depth_first(self) -> Iterator[tuple[MsgTreeElem, int]]:
-        """Every element with its depth; without recursion, messages may have a million lines."""
-        stack = [(self._root, 0)]
+    def _depth_first(self) -> Iterator[_Run]:
+        """Every run; without recursion, for messages may go a million other ways."""
+        stack = [self._root]
         while stack:
-            elem, depth = stack.pop()
-            yield elem, depth
-            stack += [(child, depth + 1) for child in elem.children.values()]
+            run = stack.pop()
+            yield run
+            stack += run.children.values()
 
     def _depth(self) -> int:
         """The number of lines of the longest message."""
-        return max(depth for _, depth in self._depth_first())
+        return max(run.start + len(run.lines) for run in self._depth_first())
+
+
+def _count_same(there: list[bytes], lines: list[bytes], start: int) -> int:
+    """How many lines from ``start`` on are those that are there; there are enough of them."""
+    if there == lines[start : start + len(there)]:
+        return len(there)
+    pairs = zip(there, islice(lines, start, None))
+    return next(count for count, (one, other) in enumerate(pairs) if one != other)

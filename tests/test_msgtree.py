@@ -154,6 +154,28 @@ def test_a_message_is_like_bytes() -> None:
         str(message)
 
 
+def test_a_message_stays_what_it_was_when_its_key_and_others_go_on() -> None:
+    tree = MsgTree()
+    tree.extend("a", [b"1", b"2"])
+    tree.extend("b", [b"1"])
+    before = [tree["a"], tree["b"]]
+    lines = tree["a"].lines()
+    tree.extend("a", [b"3"])
+    tree.extend("b", [b"4"])
+    assert [bytes(message) for message in before] == [b"1\n2", b"1"]
+    assert list(lines) == [b"1", b"2"]
+    assert gathered(tree) == {b"1\n2\n3": ["a"], b"1\n4": ["b"]}
+
+
+def test_the_lines_that_were_given_stay_the_callers() -> None:
+    tree = MsgTree()
+    lines = [b"1"]
+    tree.extend("a", lines)
+    tree.add("a", b"2")
+    lines.append(b"3")
+    assert bytes(tree["a"]) == b"1\n2"
+
+
 def test_bytes_that_are_no_text_and_empty_lines_stay_as_they_are() -> None:
     tree = MsgTree()
     tree.extend("a", [b"", b"\xff\r", b""])

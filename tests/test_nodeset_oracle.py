@@ -319,6 +319,28 @@ def test_message_trees(added: list[tuple[int, bytes]], mode: int, walked_after: 
     check()
 
 
+pieces = st.lists(
+    st.tuples(st.integers(1, 5), st.lists(st.sampled_from([b"a", b"b"]), max_size=6)), max_size=20
+)
+
+
+@compared
+@given(pieces)
+def test_message_trees_that_get_several_lines_at_once(added: list[tuple[int, list[bytes]]]) -> None:
+    ours, theirs = msgtree.MsgTree(), their_msgtree.MsgTree()
+    for key, some in added:
+        if some:
+            ours.extend(key, some)
+        for line in some:
+            theirs.add(key, line)
+    assert [(bytes(m), sorted(keys)) for m, keys in ours.walk()] == [
+        (bytes(m), sorted(keys)) for m, keys in theirs.walk()
+    ]
+    assert [(key, bytes(m)) for key, m in ours.items()] == [
+        (key, bytes(m)) for key, m in theirs.items()
+    ]
+
+
 # -- differences on purpose ------------------------------------------------------------------------
 
 
