@@ -143,7 +143,7 @@ def test_gathering_keeps_errors_live(pyclush: Any) -> None:
 
 
 def test_gathered_output_of_nodes_that_time_out(pyclush: Any) -> None:
-    done = pyclush("-b", "-u", "0.5", "-w", "node[1-2]", "echo so far; exec sleep 600")
+    done = pyclush("-b", "-u", "2", "-w", "node[1-2]", "echo so far; exec sleep 600")
     assert done.out.splitlines()[1::2] == [b"node[1-2] (2)", b"so far"]
     assert done.err == b"pyclush: node[1-2] (2): command timeout\n"
 
