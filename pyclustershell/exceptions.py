@@ -197,9 +197,11 @@ class NodeError(PyClusterShellError):
             'authentication' or 'session'.
         cause: why, in words that hold for every node with the same trouble, so that failures can
             be folded by it.
+        jump_host: the jump host whose failure it is, for a node behind one; else None.
     """
 
     phase = "session"
+    jump_host: Optional[str] = None
 
     def __init__(self, node: str, cause: str, sentence: Optional[str] = None) -> None:
         """Make a failure of one node.
@@ -219,7 +221,7 @@ class NodeError(PyClusterShellError):
         return str(self.args[0])
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.node, self.cause, self.sentence))
+        return (type(self), (self.node, self.cause, self.sentence), self.__dict__)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(node={self.node!r}, phase={self.phase!r}, {self.sentence!r})"

@@ -13,7 +13,7 @@ from .transport.reaper import Reaper
 
 if TYPE_CHECKING:
     from .tasksettings import TaskSettings
-    from .transport.config.options import SSHOptions
+    from .transport.config.options import JumpHosts, SSHOptions
     from .transport.config.settings import ConnectionSettings
     from .transport.context import SSHContext
     from .transport.pool import TransportPool
@@ -38,6 +38,7 @@ class TaskConnections:
         self._context: Optional[SSHContext] = None
         self._layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
         self._common: Optional[SSHOptions] = None
+        self._jump_hosts: Optional[JumpHosts] = None
         self._resolved: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
 
     def __repr__(self) -> str:
@@ -56,7 +57,12 @@ class TaskConnections:
         """What a node's connection would be made with: see ``Task.connection_settings()``."""
         settings = self._resolved.get((node, ssh))
         if settings is None:
-            settings = self._open().resolve(node, self._options_of(node, ssh))
+            if self._jump_hosts is None:
+                from .transport.config.options import JumpHosts
+
+                self._jump_hosts = JumpHosts(self._options_of_jump_host)
+            options = self._options_of(node, ssh)
+            settings = self._open().resolve(node, options, self._jump_hosts)
             self._resolved[node, ssh] = settings
         return settings
 
@@ -64,6 +70,7 @@ class TaskConnections:
         """Something was set that the nodes' settings are made of."""
         self._resolved.clear()
         self._common = None
+        self._jump_hosts = None
 
     def _options_of(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
         """What info keys, ``ssh_options``, configure_ssh() and one call say for a node."""
@@ -76,15 +83,32 @@ class TaskConnections:
                 options = layer.over(options)
         return options if ssh is None else ssh.over(options)
 
+    def _options_of_jump_host(self, name: str) -> SSHOptions:
+        """What is said of a jump host by its name.
+
+        As with ssh, what is said of all nodes is said of those behind the jump host, not of it.
+        """
+        options = self._weakest_options()
+        for nodes, layer in self._layers:
+            if nodes is not None and name in nodes:
+                options = layer.over(options)
+        return options
+
+    def _weakest_options(self) -> SSHOptions:
+        from .transport.config.options import SSHOptions
+
+        # An info key that was not set is a mere default, weaker than the configuration files.
+        timeout = self._settings.info["connect_timeout"]
+        if self._settings.is_set("connect_timeout") and timeout:
+            return SSHOptions(connect_timeout=timeout)
+        return SSHOptions()
+
     def _common_options(self) -> SSHOptions:
         from .transport.config.options import SSHOptions
 
         info = self._settings.info
-        # From the weakest to the strongest. An info key that was not set is a mere default, which
-        # is weaker than the configuration files.
-        options = SSHOptions()
-        if self._settings.is_set("connect_timeout") and info["connect_timeout"]:
-            options = SSHOptions(connect_timeout=info["connect_timeout"])
+        # From the weakest to the strongest.
+        options = self._weakest_options()
         if info.get("ssh_user"):
             options = SSHOptions(user=info["ssh_user"]).over(options)
         if info.get("ssh_options"):

@@ -290,7 +290,7 @@ def test_defaults(cache: ConfigCache, tmp_path: Path) -> None:
         bind_address=None,
         connect_timeout=10.0,
         auth_timeout=30.0,
-        connect_retries=0,
+        connect_retries=None,
         tcp_keepalive=True,
         keepalive=0.0,
         keepalive_count=3,
@@ -402,8 +402,10 @@ def test_functions_are_given_the_node(cache: ConfigCache) -> None:
         ({"user": lambda _: ""}, "user must not be empty"),
         ({"user": lambda _: {}["no"]}, "the function for user failed: KeyError"),
         ({"config_files": "/no/such/file"}, "no such configuration file"),
-        ({"proxy_jump": "gate"}, "ProxyJump .the command line. is not supported yet"),
-        ({"overrides": ["ProxyCommand=nc %h"]}, "ProxyCommand .* is not supported yet"),
+        ({"proxy_jump": "%x"}, "ProxyJump: unknown token %x"),
+        ({"overrides": ["ProxyCommand=nc %x"]}, "ProxyCommand: unknown token %x"),
+        ({"overrides": ["ProxyCommand=nc", "ProxyUseFdpass=yes"]}, "ProxyUseFdpass"),
+        ({"proxy_jump": "gate,node1"}, "ProxyJump leads back to node1"),
         ({"overrides": ["VerifyHostKeyDNS=yes"]}, "VerifyHostKeyDNS .* is not supported yet"),
         ({"overrides": ["BindInterface=eth0"]}, "BindInterface .* is not supported yet"),
         ({"overrides": ["RefuseConnection=closed"]}, "refuses the connection: closed"),
@@ -422,8 +424,8 @@ def test_what_cannot_be_honoured_fails_the_node(
 
 
 def test_only_the_nodes_that_it_applies_to_are_refused(cache: ConfigCache, tmp_path: Path) -> None:
-    config = "Host gate\nProxyJump none\nHost *\nProxyJump gate\n"
-    assert settings_of(cache, config, "gate").hostname == "gate"
+    config = "Host gate\nPort 2222\nHost n*\nBindInterface eth0\n"
+    assert settings_of(cache, config, "gate").port == 2222
     with pytest.raises(NodeConfigurationError, match="my_config line 4"):
         settings_of(cache, config, "node1")
 

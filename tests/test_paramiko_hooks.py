@@ -13,6 +13,7 @@ import paramiko
 import pytest
 from paramiko.message import Message
 
+from pyclustershell.engine.engine import Engine
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.transport.packet_socket import PacketSocket
 from pyclustershell.transport.packets import PacketCodec
@@ -37,7 +38,7 @@ class Client:
     def __init__(self, cluster: LoopbackCluster) -> None:
         self.ended = 0
         sock = socket.create_connection(("127.0.0.1", cluster.port("node1")))
-        self.socket = PacketSocket(sock, lambda: None)
+        self.socket = PacketSocket(sock, Engine())
         self.transport = ClientTransport(self.socket, self.on_ended)
         self.user = cluster.user
         self.key = paramiko.Ed25519Key.from_private_key_file(cluster.identity_file)

@@ -31,6 +31,8 @@ class FakeConnection:
         self.idle_since = clock()
         self.lessee: Any = None
         self.watched = True
+        self.retries = 0
+        self.traffic = (0, 0)
 
     def __repr__(self) -> str:
         return f"<{self.settings}: {self.state.value}>"
@@ -289,3 +291,25 @@ def test_open_connections_never_pass_the_limit(limit: int) -> None:
         if number % 3 == 0:
             lab.release(holding[0])
             assert lab.pool.open_count <= limit
+
+
+def test_stats_count_what_was_done_also_by_connections_that_are_gone() -> None:
+    lab = Lab(limit=2)
+    a, b = lab.lease("a"), lab.lease("b")
+    waiting = lab.lease("c")
+    a.connection.traffic = (10, 100)
+    a.connection.retries = 2
+    b.connection.traffic = (1, 2)
+    stats = lab.pool.stats()
+    assert (stats.open, stats.idle, stats.waiting, stats.opened) == (2, 0, 1, 2)
+    assert (stats.bytes_sent, stats.bytes_received, stats.retried) == (11, 102, 2)
+    lab.release(a)  # makes room for c
+    lab.release(waiting)
+    lab.lease("c")
+    stats = lab.pool.stats()
+    assert (stats.opened, stats.reused, stats.evicted, stats.waiting) == (3, 1, 1, 0)
+    assert (stats.bytes_sent, stats.bytes_received, stats.retried) == (11, 102, 2)
+    lab.pool.close()
+    stats = lab.pool.stats()
+    assert (stats.open, stats.opened) == (0, 3)
+    assert (stats.bytes_sent, stats.bytes_received) == (11, 102)

@@ -57,11 +57,12 @@ def wait_readable(fileobjs: Iterable[HasFileno], timeout: float) -> None:
     """Wait until one of some descriptors is readable, or time is over.
 
     Args:
-        fileobjs: things with a descriptor; those whose descriptor was freed do not count.
+        fileobjs: things with a descriptor, which several may share; those whose descriptor was
+            freed do not count.
         timeout: seconds.
     """
     with selectors.DefaultSelector() as selector:
         for fileobj in fileobjs:
-            with suppress(ValueError):
+            with suppress(ValueError, KeyError):
                 selector.register(fileobj, selectors.EVENT_READ)
         selector.select(timeout)

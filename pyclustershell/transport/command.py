@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-import random
 from contextlib import suppress
 from typing import Any, Callable, Optional
 
 from paramiko import ChannelException, SSHException
 
 from ..engine.engine import READ, Engine, Watch
-from ..exceptions import ConnectionLostError, HandshakeError, NodeError, SessionError
+from ..exceptions import ConnectionLostError, NodeError, SessionError
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
 from .config.settings import ConnectionSettings
@@ -54,10 +53,6 @@ SIGNAL_NUMBERS = {
 
 # No command could be run, or its end is not known: what the ssh program exits with.
 _RC_FAILED = 255
-
-# Seconds before a connection that was turned away is tried again, about.
-_FIRST_RETRY = 0.2
-_LONGEST_RETRY = 5.0
 
 # How long a server may take to say that a killed command has ended before it is sent KILL again,
 # in seconds: twice as long each time.
@@ -128,7 +123,6 @@ class RemoteCommand:
         self._writing = False
         self._eof_sent = False
         self._status_posted = False
-        self._retries_left = settings.connect_retries
 
     def __repr__(self) -> str:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
@@ -418,9 +412,6 @@ class RemoteCommand:
             # It had died in the pool: the command cannot have started. Nobody need know.
             self._lease_another()
             return
-        if self._retries_left > 0 and isinstance(error, HandshakeError) and error.transient:
-            self._retry()
-            return
         channel = self._channel
         if channel is not None and self.state is not CommandState.OPENING:
             self._drain_all(channel)
@@ -440,21 +431,6 @@ class RemoteCommand:
         self._connection = None
         self._reused = False
         self._pool.lease(self)
-
-    def _retry(self) -> None:
-        """Ask for another connection after a while, longer each time and never quite the same.
-
-        Many clients that a busy server has turned away should not come back all at once.
-        """
-        attempt = self.settings.connect_retries - self._retries_left
-        self._retries_left -= 1
-        delay = min(_LONGEST_RETRY, _FIRST_RETRY * 2**attempt) * (0.5 + random.random())  # noqa: S311
-        self._connection = None
-        self._engine.call_later(delay, self._start_again)
-
-    def _start_again(self) -> None:
-        if not self.done:
-            self._pool.lease(self)
 
     def _give_back(self) -> None:
         """Close the channel, and give the connection to the next one."""

@@ -3,33 +3,34 @@
 from __future__ import annotations
 
 import logging
-import socket
+import random
 import threading
 import time
 from typing import Any, Callable, Optional, Protocol, cast
 
-from paramiko.ssh_exception import IncompatiblePeer
-
-from ..engine.engine import READ, WRITE, Engine, Watch
-from ..exceptions import (
-    AuthenticationError,
-    ConnectError,
-    ConnectionLostError,
-    HandshakeError,
-    NodeError,
-    ResolveError,
-)
+from ..engine.engine import Engine
+from ..exceptions import AuthenticationError, HandshakeError, HostKeyError, NodeError
 from .auth.authenticator import Authenticator, KeyStore
 from .auth.forwarding import forward_agent
 from .background import Background
 from .config.settings import ConnectionSettings
-from .dialer import Address, Dialer, Resolver
+from .diagnosis import diagnose, handshake_error, silence
+from .handshakes import Outcome
 from .hostkeys.checker import HostKeyChecker
-from .packet_socket import PacketSocket, PacketStream
 from .paramiko_hooks import ClientTransport, ExecChannel
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
+from .stream import PacketStream
+from .ways import Arrived, Patience, Way
 
 logger = logging.getLogger("pyclustershell.connection")
+
+# Seconds before a server that turned us away is asked again, about.
+_FIRST_RETRY = 0.1
+_LONGEST_RETRY = 2.0
+
+#: Finds the way to a server: given its settings, the connection's patience, what to call with what
+#: comes of it, and what to call where the way itself has ended.
+FindWay = Callable[[ConnectionSettings, Patience, Arrived, Callable[[NodeError], None]], Way]
 
 
 class Lessee(Protocol):
@@ -60,12 +61,12 @@ class Connection:
     It goes on by itself whenever the engine reads something for it: keys exchanged, host key
     checked, authenticated, given to its lessee. Nothing waits for it. What may block (an agent, a
     prompt, a key that has to be decrypted) is done on a thread aside, and the engine reads on when
-    it is done.
+    it is done. Where a server turns it away it tries again, within its ``connect_timeout``.
 
     Args:
         settings: whom to connect to, and how.
         engine: the engine of the pool.
-        resolver: looks up names.
+        find_way: finds the way to the server, for each attempt.
         aside: takes the steps that may block.
         keys: the private keys, parsed once for all connections.
         host_keys: says whom to trust.
@@ -76,7 +77,7 @@ class Connection:
         self,
         settings: ConnectionSettings,
         engine: Engine,
-        resolver: Resolver,
+        find_way: FindWay,
         aside: Background,
         keys: KeyStore,
         host_keys: HostKeyChecker,
@@ -87,25 +88,30 @@ class Connection:
         self.lessee: Optional[Lessee] = None
         #: When it was last given back, on the engine's clock.
         self.idle_since = 0.0
+        #: How often the server turned it away and was asked again.
+        self.retries = 0
         self._engine = engine
-        self._resolver = resolver
+        self._find_way = find_way
         self._aside = aside
+        self._keys = keys
         self._host_keys = host_keys
-        self._authenticator = Authenticator(settings, keys)
         self._on_closed = on_closed
-        # Guards state, lessee and watch: the engine's thread moves them, and others that close.
+        # Guards state and lessee, and who watches the stream: the engine's thread moves them, and
+        # others that close.
         self._lock = threading.Lock()
         # Held by who feeds the transport: the engine, or who closes or reaps between two runs.
         self._feeding = threading.RLock()
-        self._dialer: Optional[Dialer] = None
+        self._patience = Patience(engine, settings.connect_timeout, self._on_deadline)
+        # Of one attempt.
+        self._way: Optional[Way] = None
         self._stream: Optional[PacketStream] = None
-        self._watch: Optional[Watch] = None
         self._transport: Optional[ClientTransport] = None
+        self._authenticator = Authenticator(settings, keys)
         self._auth_deadline = 0.0
+        # Bytes sent and received by the attempts before.
+        self._former_traffic = (0, 0)
         self._unanswered = 0
         self._began = 0.0
-        self._stalled = 0.0
-        self._address = ""
 
     def __repr__(self) -> str:
         where = f"{self.settings.user}@{self.settings.hostname} port {self.settings.port}"
@@ -121,6 +127,16 @@ class Connection:
         if self._transport is None:
             raise RuntimeError(f"{self!r} has no transport yet")
         return self._transport
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """How many bytes were sent, and how many received."""
+        sent, received = self._former_traffic
+        stream = self._stream
+        if stream is not None:
+            sent += stream.bytes_sent
+            received += stream.bytes_received
+        return sent, received
 
     def _move(self, event: ConnectionEvent) -> ConnectionState:
         """Take an event; returns the state that it found. The lock is held."""
@@ -149,53 +165,38 @@ class Connection:
             self.idle_since = self._engine.clock()
             return self.state is ConnectionState.READY
 
-    # -- dialing, on the engine's thread --
+    # -- on the way, on the engine's thread --
 
     def dial(self, lessee: Lessee) -> None:
         """Begin to connect for a lessee, who is told how it ends."""
-        settings = self.settings
         with self._lock:
             self._move(ConnectionEvent.DIAL)
             self.lessee = lessee
         self._began = self._engine.clock()
-        self._stalled = self._engine.stalled
-        self._engine.call_later(settings.connect_timeout, self._on_deadline)
-        self._resolver.resolve(
-            settings.hostname, settings.port, settings.address_family, self._on_addresses
-        )
+        self._set_out()
 
-    def _on_addresses(self, addresses: list[Address], error: Optional[OSError]) -> None:
-        # On a resolver's thread, or on the engine's for a numeric address.
-        if error is None:
-            self._engine.post(self._connect, addresses)
-            return
-        self._fail_resolve(error.strerror or str(error))
-
-    def _connect(self, addresses: list[Address]) -> None:
+    def _set_out(self) -> None:
+        """Make an attempt."""
         if self.state is ConnectionState.DIALING:
-            self._dialer = Dialer(
-                self._engine,
-                addresses,
-                self.settings.bind_address,
-                self.settings.tcp_keepalive,
-                self._on_dialed,
+            self._way = self._find_way(
+                self.settings, self._patience, self._on_arrived, self._on_way_lost
             )
-            self._dialer.start()
+            self._way.start()
 
-    def _on_dialed(self, sock: Optional[socket.socket], error: Optional[OSError]) -> None:
-        self._dialer = None
-        if sock is None:
-            self._fail_connect(
-                error.strerror or str(error) if error else "no address to connect to"
-            )
+    def _on_arrived(self, stream: Optional[PacketStream], error: Optional[NodeError]) -> None:
+        if stream is None:
+            self._fail(error)
             return
         with self._lock:
-            if self._move(ConnectionEvent.CONNECTED) is ConnectionState.CLOSED:
-                sock.close()
-                return
-        self._address = str(sock.getpeername()[0])
-        self._stream = PacketSocket(sock, lambda: self._engine.post(self._on_blocked))
-        self._transport = transport = ClientTransport(self._stream, self._on_transport_ended)
+            self._stream = stream
+            closed = self._move(ConnectionEvent.CONNECTED) is ConnectionState.CLOSED
+        if closed:
+            stream.close()
+            stream.free()
+            return
+        self._authenticator = Authenticator(self.settings, self._keys)
+        transport = ClientTransport(stream, lambda: self._on_transport_ended(transport, stream))
+        self._transport = transport
         transport.name = f"pyclustershell {self.settings.node}"
         if self._apply_algorithms(transport):
             self.watch()
@@ -219,38 +220,52 @@ class Connection:
                 return False
         return True
 
-    # -- reading and writing --
+    def _try_again(self, transport: ClientTransport, error: NodeError) -> None:
+        """The server turned us away: ask again after a while, if there is time.
+
+        Many clients that a busy server has turned away should not come back all at once: they wait
+        longer each time, and never quite as long.
+        """
+        way, stream, allowed = self._way, self._stream, self.settings.connect_retries
+        if self._transport is not transport or way is None or stream is None:
+            return
+        delay = min(_LONGEST_RETRY, _FIRST_RETRY * 2**self.retries) * (0.5 + random.random())  # noqa: S311
+        if delay >= self._patience.left or (allowed is not None and self.retries >= allowed):
+            self._fail(error)
+            return
+        with self._lock:
+            if self.state is not ConnectionState.HANDSHAKING:
+                return  # timed out or closed since
+            self._move(ConnectionEvent.TURNED_AWAY)
+        self.retries += 1
+        logger.debug("%s: %s; again in %.2f s", self.settings.node, error.cause, delay)
+        way.end_handshake(Outcome.TURNED_AWAY)
+        way.leave()
+        stream.close()
+        stream.unwatch()
+        stream.free()
+        self._former_traffic = self.traffic
+        self._way = self._stream = self._transport = None
+        self._engine.call_later(delay, self._set_out)
+
+    # -- reading --
 
     def watch(self) -> None:
         """Have the engine read from now on. On the engine's thread."""
         with self._lock:
-            stream = self._stream
-            if stream is None or self._watch is not None or self.transport.paused:
+            stream, transport = self._stream, self._transport
+            if stream is None or transport is None or stream.watched or transport.paused:
                 return
             if self.state is not ConnectionState.CLOSED:
-                events = READ if stream.flush() else READ | WRITE
-                self._watch = self._engine.register(stream, events, self._on_ready)
+                stream.watch(self._read)
 
     def unwatch(self) -> None:
         """Have the engine read no more. On the engine's thread, or when it does not run."""
         with self._lock:
-            if self._watch is not None:
-                self._engine.unregister(self._watch)
-                self._watch = None
-            if self.state is ConnectionState.CLOSED and self._stream is not None:
-                self._stream.free()
-
-    def _on_ready(self, events: int) -> None:
-        watch, stream = self._watch, self._stream
-        if events & WRITE and watch is not None and stream is not None and stream.flush():
-            self._engine.modify(watch, READ)
-        if events & READ:
-            self._read()
-
-    def _on_blocked(self) -> None:
-        """The peer does not take what is written: wait until it does."""
-        if self._watch is not None:
-            self._engine.modify(self._watch, READ | WRITE)
+            if self._stream is not None:
+                self._stream.unwatch()
+                if self.state is ConnectionState.CLOSED:
+                    self._stream.free()
 
     def _read(self) -> bool:
         """Feed the transport with what has come; False where that is nothing."""
@@ -271,9 +286,10 @@ class Connection:
 
     def read_now(self) -> None:
         """Read what has come, without waiting. On any thread, also while the engine is at rest."""
-        if self._transport is None:
+        if self._transport is None or self._stream is None:
             return
         with self._feeding:
+            self._stream.fetch()
             while self.state is not ConnectionState.CLOSED and not self.transport.paused:
                 if not self._read():
                     break
@@ -305,31 +321,17 @@ class Connection:
     def _on_deadline(self) -> None:
         """The connect timeout, then the one for authentication."""
         state = self.state
-        stalled = self._engine.stalled - self._stalled
-        if stalled:
-            # A slow handler kept us from reading: that is not the peer's fault.
-            self._stalled += stalled
-            self._engine.call_later(stalled, self._on_deadline)
-            return
-        if state is ConnectionState.DIALING and self._dialer is None:
-            self._fail_resolve("timed out")
-        elif state is ConnectionState.DIALING:
-            self._fail_connect("Connection timed out")
+        if state is ConnectionState.DIALING and self._way is not None:
+            self._fail(self._way.timed_out())
         elif state is ConnectionState.HANDSHAKING:
             phase = "key exchange" if self.transport.remote_version else "banner exchange"
             self._fail_handshake(f"Connection timed out during {phase}")
         elif state is ConnectionState.AUTHENTICATING:
             left = self._auth_deadline - self._engine.clock()
             if left > 0:
-                self._engine.call_later(left, self._on_deadline)
+                self._patience.grant(left)
             else:
-                self._fail(
-                    AuthenticationError(
-                        self.settings.node,
-                        "Authentication timed out",
-                        f"{self.settings.user}@{self.settings.hostname}: Authentication timed out",
-                    )
-                )
+                self._fail(self._authenticator.cut_off("Authentication timed out"))
 
     def forward_agent(self, channel: ExecChannel) -> None:
         """Let the command of a channel use the user's agent, before it is asked for."""
@@ -361,30 +363,27 @@ class Connection:
             self._unanswered = 0 if stream.received else self._unanswered + 1
             stream.received = False
             if self._unanswered > self.settings.keepalive_count:
-                cause = "Timeout, server not responding"
-                self._fail(
-                    ConnectionLostError(
-                        self.settings.node,
-                        cause,
-                        f"Timeout, server {self.settings.hostname} not responding.",
-                    )
-                )
+                self.give_up_peer()
                 return
             self.transport.ask_for_a_sign_of_life()
             self._engine.call_later(self.settings.keepalive, check)
 
         return check
 
+    def give_up_peer(self) -> None:
+        """The peer does not answer: end the connection, and tell the lessee so."""
+        self._fail(silence(self.settings))
+
     # -- handshake and authentication --
 
     def _on_keyed(self) -> None:
-        transport = self.transport
-        if not transport.is_active():
+        transport, stream = self._transport, self._stream
+        if transport is None or stream is None or not transport.is_active():
             return  # _on_transport_ended follows
         try:
             # Not trusted, under the policy 'off': then no password is given away.
             self._authenticator.server_is_trusted = self._host_keys.check(
-                self.settings, *transport.server_key, self._address
+                self.settings, *transport.server_key, stream.address
             )
         except NodeError as error:
             self._fail(error)
@@ -437,11 +436,13 @@ class Connection:
             self._move(ConnectionEvent.LEASE)
             lessee = self.lessee
         self.transport.aside = None
-        if logger.isEnabledFor(logging.INFO):
+        if self._way is not None:
+            self._way.end_handshake(Outcome.SERVED)
+        if logger.isEnabledFor(logging.INFO) and self._stream is not None:
             logger.info(
                 "%s: connected to %s port %s as %s in %.3f s",
                 self.settings.node,
-                self._address,
+                self._stream.address,
                 self.settings.port,
                 self.settings.user,
                 time.monotonic() - self._began,
@@ -451,87 +452,42 @@ class Connection:
 
     # -- the end --
 
-    def _on_transport_ended(self) -> None:
-        """The transport has ended: by the peer or by an error."""
+    def _on_transport_ended(self, transport: ClientTransport, stream: PacketStream) -> None:
+        """A transport has ended: by the peer or by an error."""
+        if self._transport is not transport:
+            return  # of an attempt before this one
         state = self.state
         if state in (ConnectionState.CLOSED, ConnectionState.READY):
             self._fail(None)
             return
-        self._fail(self._diagnose(state))
-
-    def _diagnose(self, state: ConnectionState) -> NodeError:
-        """Why a transport ended by itself, in ssh's words."""
-        transport = self.transport
-        settings = self.settings
-        error = transport.get_exception()
-        said = transport.disconnect_message
-        where = f"{self._address} port {settings.port}"
-        if state is ConnectionState.LEASED:
-            return ConnectionLostError(
-                settings.node,
-                "Connection lost" + (f": {said}" if said else ""),
-                (said and f"Received disconnect from {where}: {said}")
-                or f"Connection to {settings.hostname} closed by remote host.",
-            )
-        if state is ConnectionState.AUTHENTICATING:
-            ended = error is None or isinstance(error, (EOFError, OSError))
-            cause = said or ("Connection closed during authentication" if ended else str(error))
-            return self._authenticator.cut_off(cause)
-        phase = "key exchange" if transport.remote_version else "banner exchange"
-        # Before the banner paramiko wraps whatever happened in one sentence.
-        origin = error.__context__ if error is not None and error.__context__ else error
-        transient = False
-        if said:
-            cause = said
-        elif isinstance(origin, ConnectionResetError):
-            cause = f"Connection reset during {phase}"
-            transient = True
-        elif isinstance(error, IncompatiblePeer):
-            cause = f"Unable to negotiate: {error}"
-        elif origin is None or isinstance(origin, EOFError):
-            cause = f"Connection closed during {phase}"
-            transient = True
-        elif not transport.remote_version:
-            cause = "No SSH banner: the peer does not speak SSH"
+        if stream.ended_below:
+            return  # _on_way_lost follows, and knows why
+        error = diagnose(self.settings, state, transport, stream, self._authenticator)
+        if isinstance(error, HandshakeError) and error.transient:
+            self._engine.post(self._try_again, transport, error)
         else:
-            cause = f"Key exchange failed: {error}"
-        failure = self._handshake_error(cause)
-        failure.transient = transient
-        return failure
+            self._fail(error)
 
-    def _handshake_error(self, cause: str) -> HandshakeError:
-        where = f"{self._address} port {self.settings.port}"
-        return HandshakeError(self.settings.node, cause, f"ssh: {where}: {cause}")
-
-    def _fail_resolve(self, reason: str) -> None:
-        host = self.settings.hostname
-        self._fail(
-            ResolveError(
-                self.settings.node,
-                f"Could not resolve hostname: {reason}",
-                f"ssh: Could not resolve hostname {host}: {reason}",
-            )
-        )
+    def _on_way_lost(self, error: NodeError) -> None:
+        """What carries the connection has ended. On the engine's thread."""
+        transport = self._transport
+        if self.state is ConnectionState.HANDSHAKING and transport is not None:
+            self._try_again(transport, error)
+        else:
+            self._fail(error)
 
     def _fail_handshake(self, cause: str) -> None:
-        self._fail(self._handshake_error(cause))
-
-    def _fail_connect(self, cause: str) -> None:
-        host, port = self.settings.hostname, self.settings.port
-        self._fail(
-            ConnectError(
-                self.settings.node, cause, f"ssh: connect to host {host} port {port}: {cause}"
-            )
-        )
+        address = self._stream.address if self._stream is not None else self.settings.hostname
+        self._fail(handshake_error(self.settings, address, cause))
 
     def close(self) -> None:
         """End the connection; its lessee, if it has one, is not told. On any thread."""
         with self._lock:
             self.lessee = None
-        # Now, not in _after_close: the engine may never run again. One that is being dialed is
+        # Now, not in _after_close: the engine may never run again. One that is on its way is
         # closed on the engine's thread, or while the engine is at rest.
-        if self._dialer is not None:
-            self._dialer.cancel()
+        if self._way is not None and self.state is ConnectionState.DIALING:
+            self._way.leave()
         self._fail(None)
 
     def _fail(self, error: Optional[NodeError]) -> None:
@@ -540,20 +496,30 @@ class Connection:
             if self._move(ConnectionEvent.CLOSE) is ConnectionState.CLOSED:
                 return
             lessee, self.lessee = self.lessee, None
+        if self._way is not None:
+            self._way.end_handshake(_outcome(error))
         if self._transport is not None:
             self._transport.close()
         if self._stream is not None:
             self._stream.close()
             with self._lock:
-                if self._watch is None:
+                if not self._stream.watched:
                     self._stream.free()
         self._engine.post(self._after_close, lessee, error)
 
     def _after_close(self, lessee: Optional[Lessee], error: Optional[NodeError]) -> None:
-        if self._dialer is not None:
-            self._dialer.cancel()
-            self._dialer = None
+        self._patience.pause()
+        if self._way is not None:
+            self._way.leave()
         self.unwatch()
         self._on_closed(self)
         if lessee is not None and error is not None:
             lessee.on_lost(error)
+
+
+def _outcome(error: Optional[NodeError]) -> Outcome:
+    """What a failure says about how many handshakes the server bears."""
+    if isinstance(error, HandshakeError) and error.transient:
+        return Outcome.TURNED_AWAY
+    served = isinstance(error, (AuthenticationError, HostKeyError)) and error.jump_host is None
+    return Outcome.SERVED if served else Outcome.UNKNOWN

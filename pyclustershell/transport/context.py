@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from typing import Callable, Optional
 
 from ..engine.engine import Engine
+from ..exceptions import NodeError
 from .auth.authenticator import KeyStore
 from .background import Background
-from .config.options import SSHOptions, resolve
+from .bastions import Bastions, JumpWay
+from .config.options import JumpHosts, SSHOptions, resolve
 from .config.settings import ConnectionSettings
 from .config.sshconfig import ConfigCache
 from .connection import Connection
 from .dialer import Resolver
+from .handshakes import HandshakeGate
 from .hostkeys.checker import HostKeyChecker
 from .pool import TransportPool
+from .proxycommand import CommandWay
 from .reaper import Reaper
+from .ways import Arrived, DirectWay, Patience, Way
 
 # How many connections may wait for an agent, a prompt or the decryption of a key at once.
 _AUTHENTICATION_THREADS = 32
@@ -34,25 +39,49 @@ class SSHContext:
     """
 
     def __init__(self, engine: Engine, reaper: Reaper, limit: int, idle_ttl: float) -> None:
-        resolver, keys, host_keys = Resolver(), KeyStore(), HostKeyChecker()
+        keys, host_keys = KeyStore(), HostKeyChecker()
         aside = Background("pyclustershell authentication", _AUTHENTICATION_THREADS)
+        self._engine = engine
+        self._reaper = reaper
+        self._resolver = Resolver()
+        self._gate = HandshakeGate(engine.post)
 
         def connect(
             settings: ConnectionSettings, on_closed: Callable[[Connection], None]
         ) -> Connection:
-            return Connection(settings, engine, resolver, aside, keys, host_keys, on_closed)
+            return Connection(settings, engine, self._find_way, aside, keys, host_keys, on_closed)
 
-        self.pool = TransportPool(engine, connect, reaper, limit, idle_ttl)
+        self._bastions = Bastions(engine, connect)
+        self.pool = TransportPool(engine, connect, reaper, limit, idle_ttl, self._bastions)
         self._config_cache = ConfigCache()
 
-    def resolve(self, node: str, options: SSHOptions) -> ConnectionSettings:
+    def _find_way(
+        self,
+        settings: ConnectionSettings,
+        patience: Patience,
+        then: Arrived,
+        on_lost: Callable[[NodeError], None],
+    ) -> Way:
+        """The way that settings ask for; see :data:`.connection.FindWay`."""
+        engine, gate = self._engine, self._gate
+        if settings.proxy_command is not None:
+            command = settings.proxy_command
+            return CommandWay(settings, engine, gate, patience, then, command, self._reaper)
+        if settings.proxies:
+            return JumpWay(settings, engine, gate, patience, then, self._bastions, on_lost)
+        return DirectWay(settings, engine, gate, patience, then, self._resolver)
+
+    def resolve(
+        self, node: str, options: SSHOptions, jump_hosts: Optional[JumpHosts] = None
+    ) -> ConnectionSettings:
         """Bring together what options, configuration files and defaults say for one node.
 
         Args:
             node: the node's name.
             options: what code and ``ssh_options`` say.
+            jump_hosts: makes the settings of jump hosts.
 
         Raises:
             NodeConfigurationError: something is wrong for this node, or not supported.
         """
-        return resolve(node, options, config_cache=self._config_cache)
+        return resolve(node, options, config_cache=self._config_cache, jump_hosts=jump_hosts)

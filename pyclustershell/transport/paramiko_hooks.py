@@ -41,8 +41,8 @@ from paramiko.message import Message
 
 from ..printable import printable
 from .config.options import select_algorithms
-from .packet_socket import PacketStream
 from .packets import PacketCodec
+from .stream import PacketStream
 
 logger = logging.getLogger("pyclustershell.transport")
 
@@ -496,6 +496,29 @@ class ClientTransport(paramiko.Transport):
             then: called where the transport is fed with the channel, or with the server's refusal;
                 not called where the connection ends first.
         """
+        self._open_channel("session", then)
+
+    def open_tunnel(self, host: str, port: int, then: Opened) -> None:
+        """Ask for a TCP connection from the server to a third host (RFC 4254 7.2).
+
+        Args:
+            host: the name or the address, as the server shall look it up.
+            port: the TCP port.
+            then: as for :meth:`open_exec_channel`.
+        """
+
+        def add_addresses(m: Message) -> None:
+            m.add_string(host)
+            m.add_int(port)
+            # Where the connection came from. There is none: OpenSSH's client says the same.
+            m.add_string("127.0.0.1")
+            m.add_int(65535)
+
+        self._open_channel("direct-tcpip", then, add_addresses)
+
+    def _open_channel(
+        self, kind: str, then: Opened, add_details: Callable[[Message], Any] = lambda _m: None
+    ) -> None:
         with self.lock:
             window_size = self._sanitize_window_size(None)
             max_packet_size = self._sanitize_packet_size(None)
@@ -508,10 +531,11 @@ class ClientTransport(paramiko.Transport):
             self._openings[chanid] = (channel, then)
         m = Message()
         m.add_byte(cMSG_CHANNEL_OPEN)
-        m.add_string("session")
+        m.add_string(kind)
         m.add_int(chanid)
         m.add_int(window_size)
         m.add_int(max_packet_size)
+        add_details(m)
         self._send_user_message(m)
 
     def _parse_channel_open_success(self, m: Message) -> None:
@@ -638,7 +662,10 @@ class ClientAuthHandler(AuthHandler):
 
 
 class ExecChannel(paramiko.Channel):
-    """A session channel that tells of its end, also by a signal, and of room to write."""
+    """A channel that tells of its end, also by a signal, and of room to write.
+
+    A session's, or (then without requests) one of a tunnel.
+    """
 
     def __init__(self, chanid: int) -> None:
         super().__init__(chanid)
@@ -650,6 +677,8 @@ class ExecChannel(paramiko.Channel):
         #: Whether the server refused the request for the command.
         self.was_refused = False
         self._on_window: Optional[Callable[[], Any]] = None
+        # Held from the look whether the channel is open to the message that goes out.
+        self._order = threading.RLock()
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         # See ClientTransport._log.
@@ -667,6 +696,19 @@ class ExecChannel(paramiko.Channel):
         """
         self.status_event = Then(on_status)
         self._on_window = on_window
+
+    def watch_data(self, on_data: Callable[[], Any]) -> None:
+        """Have data told, and the end of it, without a descriptor.
+
+        ``Channel.fileno()`` makes a pipe (two descriptors) and sets its buffers' events; here one
+        of our own is set.
+
+        Args:
+            on_data: called where the transport is fed when something has come on stdout, and when
+                the channel ends; also at once, where there is something. The buffer's lock is
+                held: it must only post.
+        """
+        self.in_buffer.set_event(Then(on_data))
 
     @property
     def has_exit_status(self) -> bool:
@@ -759,7 +801,26 @@ class ExecChannel(paramiko.Channel):
     def take_close(self, m: Message) -> None:
         """The server closes the channel, where the transport is fed."""
         self.closed_by_server = True
-        self._handle_close(m)
+        with self._order:
+            self._handle_close(m)
+
+    # paramiko looks whether the channel is open, and sends after it has let go of the lock: by
+    # then the channel may be closed from another thread. Data after the close would reach whoever
+    # has been given the channel's number since, or have the server end the whole connection.
+
+    def _send(self, s: bytes, m: Message) -> int:
+        with self._order:
+            return int(super()._send(s, m))
+
+    def shutdown(self, how: int) -> None:
+        """Send no more, receive no more, or both, as ``socket.shutdown`` has it."""
+        with self._order:
+            super().shutdown(how)
+
+    def close(self) -> None:
+        """Close the channel; nothing is sent any more."""
+        with self._order:
+            super().close()
 
     def take_window(self, m: Message) -> None:
         """The server grants room for standard input, where the transport is fed."""

@@ -12,13 +12,20 @@ from ..engine.polling import wait_readable
 from ..engine.timer import Timer
 from .reaper import Reaper
 from .state import ConnectionState
+from .stats import PoolStats
 
 if TYPE_CHECKING:
+    from .bastions import Bastions
     from .config.settings import ConnectionSettings
     from .connection import Connection, Lessee
 
 # While a closing thread reads instead of the engine, in seconds: the engine may read, too.
 _GLANCE = 0.05
+
+
+_CONNECTING = frozenset(
+    {ConnectionState.DIALING, ConnectionState.HANDSHAKING, ConnectionState.AUTHENTICATING}
+)
 
 
 class Reuse(NamedTuple):
@@ -109,6 +116,7 @@ class TransportPool:
         reaper: closes idle connections while the engine does not run.
         limit: how many connections may be open at once.
         idle_ttl: seconds after which an idle connection is closed.
+        bastions: the connections to jump hosts, which are closed along with the pool's own.
     """
 
     def __init__(
@@ -118,12 +126,14 @@ class TransportPool:
         reaper: Reaper,
         limit: int,
         idle_ttl: float,
+        bastions: Optional[Bastions] = None,
     ) -> None:
         self.limit = limit
         self.idle_ttl = idle_ttl
         self._engine = engine
         self._connect = connect
         self._reaper = reaper
+        self._bastions = bastions
         # The mutable state of the pool, all of it, and its lock: connections are given back by
         # the engine's thread and, after a run, by the reaper's.
         self._lock = threading.RLock()
@@ -135,6 +145,9 @@ class TransportPool:
         self._waiting: deque[Lessee] = deque()
         self._waited_for: Counter[ConnectionSettings] = Counter()
         self._endings: set[Ending] = set()
+        # What stats() tells; of retries and bytes, those of connections that are gone.
+        self._opened = self._reused = self._evicted = self._retried = 0
+        self._bytes_sent = self._bytes_received = 0
         self._ended = threading.Condition(self._lock)
         self._expiry: Optional[Timer] = None
         self._cancel_reaping: Optional[Callable[[], None]] = None
@@ -191,14 +204,17 @@ class TransportPool:
                     self._take_from_idle(connection)
                     if not connection.lease(lessee):
                         # It died unnoticed: ask again, for another one.
-                        self._open.discard(connection)
+                        self._forget(connection)
                         self._waiting.appendleft(lessee)
                         self._waited_for[lessee.settings] += 1
                         continue
+                    self._reused += 1
                 else:
                     if decision.evict is not None:
+                        self._evicted += 1
                         self._drop(decision.evict)
                     connection = self._connect(lessee.settings, self._on_closed)
+                    self._opened += 1
                     self._open.add(connection)
                     self._unfreed.add(connection)
             lessee.on_turn()
@@ -219,7 +235,7 @@ class TransportPool:
         """A command is done with its connection. On any thread."""
         with self._lock:
             if not connection.release() or connection not in self._open:
-                self._open.discard(connection)
+                self._forget(connection)
             elif len(self._open) > self.limit:
                 # The limit was lowered meanwhile.
                 self._drop(connection)
@@ -233,9 +249,9 @@ class TransportPool:
     def _on_closed(self, connection: Connection) -> None:
         """A connection has ended, on the engine's thread."""
         with self._lock:
-            self._open.discard(connection)
-            self._unfreed.discard(connection)
             self._take_from_idle(connection)
+            self._forget(connection)
+            self._unfreed.discard(connection)
         self._serve()
 
     def _take_from_idle(self, connection: Connection) -> None:
@@ -249,8 +265,17 @@ class TransportPool:
     def _drop(self, connection: Connection) -> None:
         """Close a connection, and count it as closed from now on."""
         self._take_from_idle(connection)
-        self._open.discard(connection)
         connection.close()
+        self._forget(connection)
+
+    def _forget(self, connection: Connection) -> None:
+        """A connection does not count as open any more; what it did, does."""
+        if connection in self._open:
+            self._open.discard(connection)
+            sent, received = connection.traffic
+            self._bytes_sent += sent
+            self._bytes_received += received
+            self._retried += connection.retries
 
     # -- commands that are being killed --
 
@@ -286,19 +311,26 @@ class TransportPool:
             Seconds until the next one will have been, None where none is idle.
         """
         now = self._engine.clock()
+        least: Optional[float] = None
         with self._lock:
             for connection in list(self._recent):
                 left = connection.idle_since + self.idle_ttl - now
                 if left > 0:
-                    return left
+                    least = left
+                    break
                 self._drop(connection)
-        return None
+        # After their nodes' connections, which have kept them busy.
+        idle = self._bastions.close_expired(self.idle_ttl) if self._bastions is not None else None
+        return min((left for left in (least, idle) if left is not None), default=None)
 
     def on_run_begins(self) -> None:
         """The engine is about to run: it watches over idle connections from now on."""
         if self._cancel_reaping is not None:
             self._cancel_reaping()
             self._cancel_reaping = None
+        if self._bastions is not None:
+            # First: what comes for the others comes through them.
+            self._bastions.on_run_begins()
         with self._lock:
             for connection in list(self._unfreed):
                 connection.read_now()
@@ -315,6 +347,8 @@ class TransportPool:
             for connection in list(self._unfreed):
                 connection.unwatch()
             self._unfreed &= self._open
+        if self._bastions is not None:
+            self._bastions.on_run_ends()
         self._expiry = None
         self._reap()
 
@@ -323,7 +357,7 @@ class TransportPool:
         for connection in list(self._open):
             if connection.state is ConnectionState.CLOSED:
                 self._take_from_idle(connection)
-                self._open.discard(connection)
+                self._forget(connection)
 
     def _reap(self) -> None:
         with self._lock:
@@ -352,6 +386,8 @@ class TransportPool:
             connections = list(self._open)
             for connection in connections:
                 self._drop(connection)
+        if self._bastions is not None:
+            self._bastions.close()
 
     def _await(self, endings: list[Ending], patience: float) -> None:
         """Wait until commands that are being killed are gone: nobody else reads for them now."""
@@ -367,6 +403,24 @@ class TransportPool:
         with self._lock:
             # What follows is the reaper's: see Termination.
             self._ended.wait_for(lambda: not self._endings, max(0.0, deadline - clock()))
+
+    def stats(self) -> PoolStats:
+        """What the pool does now, and has done so far. On any thread."""
+        with self._lock:
+            traffic = [connection.traffic for connection in self._open]
+            return PoolStats(
+                open=len(self._open),
+                idle=len(self._recent),
+                handshakes=sum(c.state in _CONNECTING for c in self._open),
+                waiting=len(self._waiting),
+                bastions=len(self._bastions) if self._bastions is not None else 0,
+                opened=self._opened,
+                reused=self._reused,
+                evicted=self._evicted,
+                retried=self._retried + sum(c.retries for c in self._open),
+                bytes_sent=self._bytes_sent + sum(sent for sent, _ in traffic),
+                bytes_received=self._bytes_received + sum(received for _, received in traffic),
+            )
 
     @property
     def open_count(self) -> int:

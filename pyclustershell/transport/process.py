@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -220,6 +222,125 @@ class LocalProcess:
         if self._process is not None and self._process.stdin is not None:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
+
+
+# How much of what a command says on stderr is kept, for messages.
+_COMPLAINT_SIZE = 4096
+
+# How long to wait for the exit status of a command that has closed its output, in seconds.
+_STATUS_DELAY = 1.0
+
+# How long a command that got TERM may take, in seconds.
+_END_GRACE = 1.0
+
+
+class PipedProcess:
+    """A local command whose standard input and output lead from and to a socket.
+
+    Pipes cannot be waited for on every system (Windows), sockets can: two threads pass the bytes
+    on. A third one keeps the end of what the command says on stderr.
+
+    Args:
+        command: for the user's shell, which it replaces: as ssh(1) runs its ProxyCommand.
+        sock: the command's end of a pair of sockets, which this object owns from now on.
+        reaper: sees to the command's end.
+
+    Raises:
+        OSError, ValueError: it could not be started; the socket is the caller's again.
+    """
+
+    def __init__(self, command: str, sock: socket.socket, reaper: Reaper) -> None:
+        posix = sys.platform != "win32"
+        shell = os.environ.get("SHELL") or "/bin/sh"
+        self._process = subprocess.Popen(  # noqa: S603 the user's own command
+            [shell, "-c", f"exec {command}"] if posix else command,
+            shell=not posix,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=posix,
+        )
+        self._reaper = reaper
+        self._complaint = b""
+        self._ended = False
+        # Each thread closes its own.
+        self._sock = sock
+        output = sock.dup()
+        self._listener = self._start_thread("stderr", self._listen)
+        self._start_thread("input", self._pass_input)
+        self._start_thread("output", lambda: self._pass_output(output))
+
+    def __repr__(self) -> str:
+        return f"<PipedProcess {self._process.pid}{': ended' if self._ended else ''}>"
+
+    def _start_thread(self, what: str, work: Callable[[], Any]) -> threading.Thread:
+        name = f"pyclustershell {what} of process {self._process.pid}"
+        thread = threading.Thread(target=work, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _pass_input(self) -> None:
+        stdin = self._process.stdin
+        # A command that reads no more, or that was ended: its output ends, too.
+        with self._sock as sock, suppress(OSError):
+            if stdin is None:
+                return
+            with stdin:
+                while True:
+                    data = sock.recv(_READ_SIZE)
+                    if not data:
+                        return
+                    view = memoryview(data)
+                    while view:
+                        view = view[stdin.write(view) or 0 :]
+
+    def _pass_output(self, sock: socket.socket) -> None:
+        stdout = self._process.stdout
+        with sock, suppress(OSError):
+            if stdout is None:
+                return
+            with stdout:
+                while True:
+                    data = stdout.read(_READ_SIZE)
+                    if not data:
+                        break
+                    sock.sendall(data)
+            # By the time that the end is read, it shall be known how it came to it.
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STATUS_DELAY)
+                self._listener.join(_STATUS_DELAY)
+            sock.shutdown(socket.SHUT_RDWR)
+
+    def _listen(self) -> None:
+        stderr = self._process.stderr
+        if stderr is None:
+            return
+        with stderr:
+            while True:
+                data = stderr.read(_READ_SIZE)
+                if not data:
+                    return
+                self._complaint = (self._complaint + data)[-_COMPLAINT_SIZE:]
+
+    def why_ended(self) -> Optional[str]:
+        """How the command ended by itself, with what it said last; None where all was well."""
+        status = self._process.poll()
+        if self._ended or not status:
+            return None
+        how = f"exit status {status}" if status > 0 else f"signal {-status}"
+        lines = self._complaint.decode(errors="replace").split("\n")
+        said = next((line.strip() for line in reversed(lines) if line.strip()), "")
+        return f"ended with {how}" + (f": {said}" if said else "")
+
+    def end(self) -> None:
+        """End the command: its input ends, it gets TERM and in the end KILL. On any thread."""
+        if self._ended:
+            return
+        self._ended = True
+        if self._process.poll() is None:
+            _signal_group(self._process, signal.SIGTERM)
+        _reap(self._process, self._reaper, _END_GRACE)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:

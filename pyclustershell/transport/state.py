@@ -31,6 +31,7 @@ class ConnectionEvent(Enum):
 
     DIAL = "dial"
     CONNECTED = "connected"
+    TURNED_AWAY = "turned away"  # and worth another attempt
     KEYED = "keyed"  # keys exchanged and the host key accepted
     AUTHENTICATED = "authenticated"
     LEASE = "lease"
@@ -63,6 +64,7 @@ _C, _CE = ConnectionState, ConnectionEvent
 CONNECTION_MOVES: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionState] = {
     (_C.NEW, _CE.DIAL): _C.DIALING,
     (_C.DIALING, _CE.CONNECTED): _C.HANDSHAKING,
+    (_C.HANDSHAKING, _CE.TURNED_AWAY): _C.DIALING,
     (_C.HANDSHAKING, _CE.KEYED): _C.AUTHENTICATING,
     (_C.AUTHENTICATING, _CE.AUTHENTICATED): _C.READY,
     (_C.READY, _CE.LEASE): _C.LEASED,
@@ -76,6 +78,7 @@ CONNECTION_MOVES: Mapping[tuple[ConnectionState, ConnectionEvent], ConnectionSta
     (_C.LEASED, _CE.CLOSE): _C.CLOSED,
     # Late: the dial, the handshake or the lessee ended after the connection was closed.
     (_C.CLOSED, _CE.CONNECTED): _C.CLOSED,
+    (_C.CLOSED, _CE.TURNED_AWAY): _C.CLOSED,
     (_C.CLOSED, _CE.KEYED): _C.CLOSED,
     (_C.CLOSED, _CE.AUTHENTICATED): _C.CLOSED,
     (_C.CLOSED, _CE.LEASE): _C.CLOSED,

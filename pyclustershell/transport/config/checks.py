@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, Union, cast
 
+from .jumps import parse_chain
 from .sshconfig import COMMAND_LINE, Setting, parse_line
 
 HOST_KEY_POLICIES = ("strict", "accept-new", "off")
@@ -37,6 +38,20 @@ def _port(name: str, value: object) -> int:
     if not 0 < value < 65536:
         raise ValueError(f"{name} must be from 1 to 65535, not {value}")
     return value
+
+
+def _proxy_jump(name: str, value: object) -> tuple[str, ...]:
+    """Check jump hosts: one text, or several alternatives."""
+    texts = tuple(_text(name, item) for item in _items(name, value))
+    if not texts:
+        raise ValueError(f"{name} must name a jump host, or be 'none'")
+    for text in texts:
+        try:
+            if not parse_chain(text) and len(texts) > 1:
+                raise ValueError("'none' must stand alone")
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return texts
 
 
 def _flag(name: str, value: object) -> bool:
@@ -213,7 +228,7 @@ CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "config_files": _paths,
     "known_hosts": _known_hosts,
     "host_key_policy": _policy,
-    "proxy_jump": _text,
+    "proxy_jump": _proxy_jump,
     "forward_agent": _forwarded_agent,
     "env": _env,
     "pty": _flag,

@@ -182,7 +182,7 @@ _OWN_PROCESS = """
     ForkAfterAuthentication ForwardX11Timeout ForwardX11Trusted GatewayPorts
     GSSAPIClientIdentity GSSAPIKexAlgorithms GSSAPIRenewalForcesRekey GSSAPITrustDns IPQoS
     LocalCommand LogLevel LogVerbose NumberOfPasswordPrompts ObscureKeystrokeTiming PermitRemoteOpen
-    ProxyUseFdpass SecurityKeyProvider SessionType StdinNull StreamLocalBindMask
+    SecurityKeyProvider SessionType StdinNull StreamLocalBindMask
     StreamLocalBindUnlink SyslogFacility Tag TunnelDevice UpdateHostKeys UseKeychain
     VersionAddendum VisualHostKey WarnWeakCrypto XAuthLocation
 """
@@ -227,6 +227,7 @@ def _table() -> Iterator[Keyword]:
         "PKCS11Provider": _single,
         "Port": _port,
         "PreferredAuthentications": _single,
+        "ProxyUseFdpass": _flag,
         "PubkeyAuthentication": _choice(**_YES_NO, unbound=True, host_bound=True),
         "RefuseConnection": _single,
         "RekeyLimit": _rekey_limit,

@@ -23,6 +23,7 @@ from ...exceptions import ConfigurationError, NodeConfigurationError
 from .checks import CHECKS
 from .commandline import parse_options
 from .context import LocalContext, expand_environment, expand_tokens, matches_list
+from .jumps import Hop, parse_chain
 from .settings import (
     DEFAULT_PORT,
     ConnectionSettings,
@@ -85,7 +86,9 @@ class SSHOptions:
         known_hosts: known_hosts files, or lines of one, instead of the user's
             (UserKnownHostsFile).
         host_key_policy: 'strict', 'accept-new' or 'off' (StrictHostKeyChecking).
-        proxy_jump: hosts to connect through (ProxyJump).
+        proxy_jump: the host to connect through, ``[user@]host[:port]``; several hops separated by
+            commas, the first one first; 'none' for none (ProxyJump). A sequence of such texts
+            are alternatives: the first that can be used is.
         forward_agent: whether the remote command may use the local agent, or the path of the agent
             that it may use (ForwardAgent). Whoever is root there can use it as well, meanwhile.
         env: environment variables to set remotely (SetEnv).
@@ -95,7 +98,9 @@ class SSHOptions:
             (ServerAliveInterval).
         connect_timeout: seconds for the TCP connection and the handshake (ConnectTimeout).
         auth_timeout: seconds for the authentication.
-        connect_retries: how often to try again after a failed connection.
+        connect_retries: how often to try again when the server turns us away: resets or closes the
+            connection before authentication, as a busy one does; by default as often as
+            ``connect_timeout`` allows (ConnectionAttempts, less one).
         ciphers, macs, kex, host_key_algorithms: algorithms in order of preference, a sequence or
             a comma-separated text; with a leading ``+``, ``-`` or ``^`` as in ssh_config(5).
         identity_files: paths of private keys (IdentityFile, ``-i``); those of configuration files
@@ -119,7 +124,7 @@ class SSHOptions:
     config_files: Optional[Paths] = None
     known_hosts: Optional[Paths] = None
     host_key_policy: Optional[str] = None
-    proxy_jump: Optional[str] = None
+    proxy_jump: Optional[Names] = None
     forward_agent: Optional[Union[bool, PathType]] = None
     env: Optional[Variables] = None
     pty: Optional[bool] = None
@@ -299,19 +304,85 @@ _FROM_KEYWORD: Mapping[str, Callable[[Any], Any]] = {
 # -- what it comes to for one node -----------------------------------------------------------------
 
 
-def resolve(node: str, options: SSHOptions, *, config_cache: ConfigCache) -> ConnectionSettings:
+class JumpHosts:
+    """The settings of jump hosts, each made once for all nodes behind it.
+
+    A jump host is a destination of its own, as with ssh: what is said of the nodes behind it does
+    not hold for it, but for the configuration files (``-F``).
+
+    Args:
+        options_of: what code says of a jump host, given its name.
+    """
+
+    def __init__(
+        self, options_of: Callable[[str], SSHOptions] = lambda _name: SSHOptions()
+    ) -> None:
+        self._options_of = options_of
+        self._known: dict[Any, ConnectionSettings] = {}
+
+    def settings(
+        self,
+        hop: Hop,
+        before: Optional[ConnectionSettings],
+        behind: tuple[str, ...],
+        config_files: Any,
+        cache: ConfigCache,
+    ) -> ConnectionSettings:
+        """Make, or find, a jump host's settings.
+
+        Args:
+            hop: the jump host.
+            before: the one that leads to it, if several are named; if not, what the
+                configuration says of it counts.
+            behind: the names of what it leads to.
+            config_files: the configuration files of what it leads to.
+            cache: reads them.
+
+        Raises:
+            ConfigurationError: they are wrong, or lead back.
+        """
+        known = self._known.get((hop, before, config_files))
+        if known is not None:
+            return known
+        if hop.host in behind:
+            raise ConfigurationError(
+                f"ProxyJump leads back to {hop.host}: say 'ProxyJump none' for that host"
+            )
+        options = self._options_of(hop.host)
+        said = SSHOptions(
+            user=hop.user, port=hop.port, proxy_jump=None if before is None else "none"
+        )
+        options = said.over(options).over(SSHOptions(config_files=config_files))
+        try:
+            made = _Resolver(hop.host, options, cache, self, behind).settings()
+        except (ConfigurationError, TypeError, ValueError) as error:
+            raise ConfigurationError(f"jump host {hop.host}: {error}") from error
+        if before is not None:
+            made = replace(made, proxies=(before,), proxy_command=None)
+        self._known[hop, before, config_files] = made
+        return made
+
+
+def resolve(
+    node: str,
+    options: SSHOptions,
+    *,
+    config_cache: ConfigCache,
+    jump_hosts: Optional[JumpHosts] = None,
+) -> ConnectionSettings:
     """Bring together what options, configuration files and defaults say for one node.
 
     Args:
         node: the node's name as the user gave it.
         options: what code and ``ssh_options`` say.
         config_cache: reads the configuration files, each once.
+        jump_hosts: makes the settings of jump hosts; by default, of configuration files alone.
 
     Raises:
         NodeConfigurationError: something is wrong, or asks for what is not supported.
     """
     try:
-        return _Resolver(node, options, config_cache).settings()
+        return _Resolver(node, options, config_cache, jump_hosts or JumpHosts()).settings()
     except (ConfigurationError, TypeError, ValueError) as error:
         raise NodeConfigurationError(node, str(error)) from error
 
@@ -319,7 +390,14 @@ def resolve(node: str, options: SSHOptions, *, config_cache: ConfigCache) -> Con
 class _Resolver:
     """Makes the settings of one node out of what was found for it."""
 
-    def __init__(self, node: str, options: SSHOptions, cache: ConfigCache) -> None:
+    def __init__(
+        self,
+        node: str,
+        options: SSHOptions,
+        cache: ConfigCache,
+        jump_hosts: JumpHosts,
+        behind: tuple[str, ...] = (),
+    ) -> None:
         if options.config_files is None:
             configs = cache.defaults()
         else:
@@ -328,6 +406,9 @@ class _Resolver:
         self.node = node
         self.options = options
         self.cache = cache
+        self.jump_hosts = jump_hosts
+        # This host, and those that it leads to as a jump host.
+        self.behind = (*behind, node)
         self.context: LocalContext = cache.context
         self.query: Query = lookup(configs, node, options.settings(node), cache)
         self.hostname = self.query.target.lower()
@@ -342,7 +423,7 @@ class _Resolver:
         identity_files, given = self._identity_files()
         alias = query.text("HostKeyAlias")
         agent, identity_agent = self._agent()
-        attempts = query.number("ConnectionAttempts") or 1
+        attempts = query.number("ConnectionAttempts")
         keepalive_count = query.number("ServerAliveCountMax")
         retries = options.connect_retries
         return ConnectionSettings(
@@ -373,7 +454,7 @@ class _Resolver:
             bind_address=query.text("BindAddress"),
             connect_timeout=self._seconds("ConnectTimeout") or DEFAULT_CONNECT_TIMEOUT,
             auth_timeout=options.auth_timeout or DEFAULT_AUTH_TIMEOUT,
-            connect_retries=attempts - 1 if retries is None else retries,
+            connect_retries=attempts and attempts - 1 if retries is None else retries,
             tcp_keepalive=query.flag("TCPKeepAlive", True),
             keepalive=self._seconds("ServerAliveInterval") or 0.0,
             keepalive_count=3 if keepalive_count is None else keepalive_count,
@@ -387,6 +468,8 @@ class _Resolver:
             env=self._environment(),
             pty=query.flag("RequestTTY", False),
             authentication_notes=self._authentication_notes(),
+            proxies=self._proxies(),
+            proxy_command=self._proxy_command(),
         )
 
     def _refuse_unsupported(self) -> None:
@@ -396,10 +479,6 @@ class _Resolver:
             ConfigurationError: it applies to this node.
         """
         query = self.query
-        for keyword in ("ProxyJump", "ProxyCommand"):
-            setting = query.get(keyword)
-            if setting is not None and str(setting.value).lower() != "none":
-                raise _unsupported(setting)
         for keyword in ("BindInterface", "VerifyHostKeyDNS"):
             setting = query.get(keyword)
             if setting is not None and setting.value is not False:
@@ -410,6 +489,46 @@ class _Resolver:
         setting = query.get("RefuseConnection")
         if setting is not None:
             raise ConfigurationError(f"{setting.place} refuses the connection: {setting.value}")
+
+    def _proxies(self) -> tuple[ConnectionSettings, ...]:
+        """The jump hosts, of which the first that can be used is: a chain of hops each."""
+        setting = self.query.get("ProxyJump")
+        if setting is None:
+            return ()
+        value = setting.value
+        found = []
+        for text in value if isinstance(value, tuple) else (str(value),):
+            before: Optional[ConnectionSettings] = None
+            try:
+                chain = parse_chain(self._proxy_text(text, setting))
+            except ValueError as error:
+                raise ConfigurationError(f"{setting.place}: ProxyJump: {error}") from None
+            for hop in chain:
+                before = self.jump_hosts.settings(
+                    hop, before, self.behind, self.options.config_files, self.cache
+                )
+            if before is not None:
+                found.append(before)
+        return tuple(found)
+
+    def _proxy_command(self) -> Optional[str]:
+        """The command to connect through, its tokens replaced."""
+        setting = self.query.get("ProxyCommand")
+        if setting is None or str(setting.value).lower() == "none":
+            return None
+        if self.query.flag("ProxyUseFdpass", False):
+            raise ConfigurationError(f"{setting.place}: ProxyUseFdpass is not supported")
+        return self._proxy_text(str(setting.value), setting)
+
+    def _proxy_text(self, text: str, setting: Setting) -> str:
+        """Replace the tokens that ssh_config(5) TOKENS allows in ProxyCommand and ProxyJump."""
+        if "%" not in text:
+            return text
+        tokens = {name: value for name, value in self._all_tokens().items() if name in "hnpr"}
+        try:
+            return expand_tokens(text, tokens)
+        except ValueError as error:
+            raise ConfigurationError(f"{setting.place}: {setting.keyword}: {error}") from None
 
     def _identity_files(self) -> tuple[tuple[str, ...], bool]:
         settings = self.query.all("IdentityFile")

@@ -56,7 +56,8 @@ class ConnectionSettings:
         bind_address: local address to connect from, or None.
         connect_timeout: seconds for the TCP connection and the handshake.
         auth_timeout: seconds for the authentication.
-        connect_retries: how often to try again after a failed connection.
+        connect_retries: how often to try again when the server turns us away; None for as often
+            as there is time.
         tcp_keepalive: whether to set SO_KEEPALIVE.
         keepalive: seconds between keepalive messages, 0 for none.
         keepalive_count: unanswered ones after which the peer is taken for dead.
@@ -70,6 +71,9 @@ class ConnectionSettings:
             not the one that is asked for keys.
         env: environment variables to set remotely, as pairs.
         pty: whether commands get a terminal.
+        proxies: the jump hosts to connect through: one of them, the first that can be used. Each
+            may have its own, for several hops.
+        proxy_command: the local command to connect through, ready to be run, or None.
         authentication_notes: methods that the configuration asks for and that are not supported.
     """
 
@@ -100,7 +104,7 @@ class ConnectionSettings:
     bind_address: Optional[str]
     connect_timeout: float
     auth_timeout: float
-    connect_retries: int
+    connect_retries: Optional[int]
     tcp_keepalive: bool
     keepalive: float
     keepalive_count: int
@@ -114,6 +118,8 @@ class ConnectionSettings:
     env: tuple[tuple[str, str], ...]
     pty: bool
     authentication_notes: tuple[str, ...] = ()
+    proxies: tuple[ConnectionSettings, ...] = ()
+    proxy_command: Optional[str] = None
 
     def __hash__(self) -> int:
         return self._hash
