@@ -105,8 +105,10 @@ class Worker:
             self._deliver_output(key, record.sname, record.lines)
         elif isinstance(record, Started):
             self._set_current_node(key)
+            aborted = self.aborted
             self._begin()
-            if self._events is not None and not self.aborted:
+            if self._events is not None and self.aborted == aborted:
+                # Not where the handler has just aborted it: then this node has ended already.
                 self._events.pickup(self, key)
         elif isinstance(record, Exited):
             results.add_retcode(source, record.rc)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import importlib
 import json
 import os
@@ -45,6 +46,10 @@ def find(name: str) -> Callable[[Any], Any]:
     Where that fails, the scenario is one that fails so.
     """
     module, _, function = name.partition(".")
+    if module == "generated":
+        from tests.differential.generated import play
+
+        return functools.partial(play, seed=int(function))
     try:
         found = getattr(importlib.import_module(f"tests.differential.scenarios.{module}"), function)
     except ImportError as error:
@@ -72,6 +77,8 @@ class Process:
             return
         # A group of its own, so that nothing here reaches the commands of others.
         os.setsid()
+        # What the scenario prints is not the result.
+        sys.stdout = sys.stderr
         # What hangs shall tell where.
         faulthandler.dump_traceback_later(DEADLINE - 1, file=self.stacks)
         with os.fdopen(writer, "w") as pipe:
