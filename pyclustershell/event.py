@@ -44,6 +44,13 @@ class EventHandler:
             msg: the line, without its newline, as the bytes that were sent.
         """
 
+    def ev_error(self, worker: Worker) -> None:
+        """A line of stderr has come, ``worker.current_errmsg``: the older form.
+
+        Called before :meth:`ev_read`, which tells of the same line (unless it has the older form,
+        too, and hears of stdout only).
+        """
+
     def ev_written(self, worker: Worker, node: str, sname: str, size: int) -> None:
         """Bytes given to ``worker.write()`` have been sent to a node.
 

@@ -492,23 +492,27 @@ class Task(TaskResults):
     def excepthook(self) -> ExceptHook:
         """Called with type, value and traceback of what left a run in the task's own thread.
 
-        As ``sys.excepthook``; the default one prints it. The task can be run again.
+        As ``sys.excepthook``; the default one prints it. The task can be run again. For a task
+        without a thread of its own, whose :meth:`resume` raises, what is set here becomes
+        ``sys.excepthook`` itself.
         """
         return self._excepthook
 
     @excepthook.setter
     def excepthook(self, hook: ExceptHook) -> None:
         self._excepthook = hook
+        if self._runner is None:
+            sys.excepthook = hook
 
     def default_excepthook(
         self,
         exc_type: Optional[type[BaseException]],
         exc_value: Optional[BaseException],
-        traceback: Optional[TracebackType],
+        tb: Optional[TracebackType],
     ) -> None:
         """Print an exception on stderr, with the name of the task's thread."""
         print(f"Exception in thread {self.thread.name}:", file=sys.stderr)
-        print_exception(exc_type, exc_value, traceback)
+        print_exception(exc_type, exc_value, tb)
 
     def _apply_limits(self) -> None:
         self._engine.fanout = self.info("fanout")

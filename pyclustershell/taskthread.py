@@ -10,8 +10,8 @@ from typing import Any, Callable, Optional
 class TaskThread:
     """Waits for resume(), runs the task, and waits again, until it is told to quit.
 
-    All methods may be called from any thread. The thread is a daemon: a program may end without
-    having ended its tasks.
+    All methods may be called from any thread. A program may end without having ended its tasks, as
+    the thread is a daemon; but it does not end before a run has, unless that is suspended.
 
     Args:
         run: runs the task on the new thread, with a timeout in seconds or None; it does not raise.
@@ -28,6 +28,7 @@ class TaskThread:
         self._suspends = 0
         self._suspended = False
         self._quit = False
+        self._keeper: Optional[threading.Thread] = None
         self.thread = threading.Thread(target=self._work, name="pyclustershell task", daemon=True)
 
     def __repr__(self) -> str:
@@ -62,6 +63,25 @@ class TaskThread:
             else:
                 self._wanted.append(timeout)
             self._changed.notify_all()
+            if self._keeper is None:
+                # What a program's end would do to a daemon in the middle of a run, it does not do
+                # to a thread that is none: Python waits for it.
+                self._keeper = threading.Thread(
+                    target=self._keep_program, name="pyclustershell task keeper", daemon=False
+                )
+                self._keeper.start()
+
+    def _keep_program(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_suspended() or self._is_at_rest())
+            self._keeper = None
+
+    def _is_suspended(self) -> bool:
+        # The task's thread clears the second a little later than resume() the first.
+        return self._suspends > 0 and self._suspended
+
+    def _is_at_rest(self) -> bool:
+        return self._quit or not (self._running or self._wanted)
 
     def suspend(self) -> bool:
         """Stop the task where it is, and wait until it has stopped.
@@ -109,7 +129,7 @@ class TaskThread:
         if threading.current_thread() is self.thread:
             return
         with self._changed:
-            self._changed.wait_for(lambda: self._quit or not (self._running or self._wanted))
+            self._changed.wait_for(self._is_at_rest)
 
     def quit(self) -> None:
         """Let the thread end when it has nothing to run any more."""

@@ -506,3 +506,56 @@ def test_thousands_of_commands_that_fail_at_once_in_a_row(task: Task) -> None:
     again = Again()
     task.run("echo \0", handler=again)
     assert again.runs == 2000
+
+
+# -- the end of the program --
+
+
+def run_program(code: str) -> str:
+    """What a program prints; it must end well, and by itself."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        cwd=Path(__file__).parents[1],
+    )
+    return done.stdout + done.stderr
+
+
+def test_a_program_does_not_end_before_its_tasks_runs() -> None:
+    program = """
+from pyclustershell import EventHandler, Task
+class Done(EventHandler):
+    def ev_read(self, worker, node, sname, msg):
+        print(msg.decode())
+task = Task()
+task.shell("sleep 0.2; echo done", handler=Done())
+task.resume()
+"""
+    assert run_program(program) == "done\n"
+
+
+def test_a_suspended_task_does_not_hold_the_program() -> None:
+    program = """
+from pyclustershell import Task
+task = Task()
+task.shell("exec sleep 60")
+task.resume()
+while not task.suspend():
+    pass
+print("suspended")
+"""
+    assert run_program(program) == "suspended\n"
+
+
+def test_the_hook_of_a_task_without_a_thread_is_pythons(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hook(*_: Any) -> None:
+        pass
+
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    task.excepthook = hook
+    assert sys.excepthook is hook

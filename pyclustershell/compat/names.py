@@ -7,6 +7,8 @@ are known to fetch them from there.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from typing import Any, Callable, Union
 
 from ..defaults import config_paths
@@ -29,6 +31,10 @@ def _from(module: str, *names: str, **renamed: str) -> dict[str, Home]:
     return homes
 
 
+def _std_group_resolver() -> Any:
+    return import_module("..nodeset", __package__).std_group_resolver()
+
+
 _ENGINE_ERRORS = _from(
     "exceptions",
     "EngineIllegalOperationError",
@@ -37,8 +43,28 @@ _ENGINE_ERRORS = _from(
     EngineException="EngineError",
     EngineTimeoutException="TimeoutError",
 )
+
+
+def _modules(*names: str) -> dict[str, Home]:
+    """Modules of the standard library, which a star import of ClusterShell's brings as well."""
+    return {name: partial(import_module, name) for name in names}
+
+
+_CLIENT_ERRORS = _from(
+    "exceptions",
+    EngineClientException="WorkerError",
+    EngineClientError="WorkerError",
+    EngineClientNotSupportedError="WorkerError",
+)
+_EXEC_WORKER = _from("worker.exec", "CopyClient", "ExecClient", "ExecWorker")
 _FANOUTS: dict[str, Home] = {"FANOUT_DEFAULT": _constant(None), "FANOUT_UNLIMITED": _constant(-1)}
 _EVENT_MASKS: dict[str, Home] = {"E_READ": _constant(1), "E_WRITE": _constant(2)}
+_OF_AN_ENGINE: dict[str, Home] = {
+    **_EVENT_MASKS,
+    **_ENGINE_ERRORS,
+    **_from("engine.engine", "Engine"),
+    "EngineClientEOF": ":EOFError",
+}
 
 # By ClusterShell's module, without "ClusterShell."; "" is the package itself.
 MODULES: Mapping[str, Mapping[str, Home]] = {
@@ -54,7 +80,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         "CFG_SECTION_TASK_INFO": _constant("task.info"),
     },
     "Engine": {},
-    "Engine.EPoll": {**_EVENT_MASKS, **_from("compat.engine", "EngineEPoll")},
+    "Engine.EPoll": {**_OF_AN_ENGINE, **_from("compat.engine", "EngineEPoll")},
     "Engine.Engine": {
         **_ENGINE_ERRORS,
         **_EVENT_MASKS,
@@ -64,11 +90,12 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         **_from("task", EngineAbortException="_Abort"),
         "EPSILON": _constant(1.0e-3),
     },
-    "Engine.Factory": _from(
-        "compat.engine", "EngineEPoll", "EnginePoll", "EngineSelect", "PreferredEngine"
-    ),
-    "Engine.Poll": {**_EVENT_MASKS, **_from("compat.engine", "EnginePoll")},
-    "Engine.Select": {**_EVENT_MASKS, **_from("compat.engine", "EngineSelect")},
+    "Engine.Factory": {
+        **_from("compat.engine", "EngineEPoll", "EnginePoll", "EngineSelect", "PreferredEngine"),
+        **_from("exceptions", "EngineNotSupportedError"),
+    },
+    "Engine.Poll": {**_OF_AN_ENGINE, **_from("compat.engine", "EnginePoll")},
+    "Engine.Select": {**_OF_AN_ENGINE, **_from("compat.engine", "EngineSelect")},
     "Event": _from("event", "EventHandler"),
     "MsgTree": _from("msgtree", "MODE_DEFER", "MODE_SHIFT", "MODE_TRACE", "MsgTree", "MsgTreeElem"),
     "NodeSet": {
@@ -96,8 +123,11 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
             "std_group_resolver",
             NOGROUP_RESOLVER="RESOLVER_NOGROUP",
         ),
+        **_from("defaults", "DEFAULTS", "config_paths"),
         "DEF_GROUPS_CONFIGS": lambda: config_paths("groups.conf"),
         "RESOLVER_NOINIT": _constant(-2),
+        "RESOLVER_STD_GROUP": _std_group_resolver,
+        "STD_GROUP_RESOLVER": _std_group_resolver,
     },
     "NodeUtils": {
         **_from(
@@ -143,10 +173,14 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         **_from("event", "EventHandler"),
         **_from("msgtree", "MsgTree"),
         **_from("nodeset", "NodeSet"),
+        **_from("compat.engine", "PreferredEngine"),
         **_from("task", EngineAbortException="_Abort"),
         **_from("topology", "TopologyParser"),
         **_from("exceptions", "TopologyError"),
         **_from("worker.popen", "WorkerPopen"),
+        **_modules("logging", "os", "socket", "sys", "threading", "traceback"),
+        "itemgetter": lambda: import_module("operator").itemgetter,
+        "sleep": lambda: import_module("time").sleep,
     },
     "Topology": {
         **_from(
@@ -159,36 +193,50 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
             "TopologyTree",
         ),
         **_from("exceptions", "TopologyError"),
+        **_from("nodeset", "NodeSet"),
     },
     "Worker": {},
     "Worker.EngineClient": {
         **_EVENT_MASKS,
         **_from("engine.client", "EngineClient"),
+        **_CLIENT_ERRORS,
         **_from("engine.port", "EnginePort"),
-        **_from(
-            "exceptions",
-            EngineClientException="WorkerError",
-            EngineClientError="WorkerError",
-            EngineClientNotSupportedError="WorkerError",
-        ),
+        **_from("engine.timer", EngineBaseTimer="Timer"),
+        **_from("defaults", "DEFAULTS"),
         "EngineClientEOF": ":EOFError",
     },
-    "Worker.Exec": _from(
-        "worker.exec", "CopyClient", "ExecClient", "ExecWorker", WORKER_CLASS="ExecWorker"
-    ),
-    "Worker.Pdsh": _from(
-        "worker.pdsh", "PdcpClient", "PdshClient", "WorkerPdsh", WORKER_CLASS="WorkerPdsh"
-    ),
-    "Worker.Popen": _from("worker.popen", "PopenClient", "WorkerPopen", WORKER_CLASS="WorkerPopen"),
-    "Worker.Rsh": _from(
-        "worker.rsh", "RcpClient", "RshClient", "WorkerRsh", WORKER_CLASS="WorkerRsh"
-    ),
-    "Worker.Ssh": _from(
-        "worker.ssh", "ScpClient", "SshClient", "WorkerSsh", WORKER_CLASS="WorkerSsh"
-    ),
+    "Worker.Exec": {
+        **_EXEC_WORKER,
+        **_from("worker.exec", WORKER_CLASS="ExecWorker"),
+        **_from("worker.worker", "DistantWorker"),
+        **_from("engine.client", "EngineClient"),
+        **_from("nodeset", "NodeSet"),
+        **_from("exceptions", "WorkerError"),
+    },
+    "Worker.Pdsh": {
+        **_EXEC_WORKER,
+        **_CLIENT_ERRORS,
+        **_from("worker.pdsh", "PdcpClient", "PdshClient", "WorkerPdsh", WORKER_CLASS="WorkerPdsh"),
+        **_from("nodeset", "NodeSet"),
+        **_from("exceptions", "WorkerError"),
+    },
+    "Worker.Popen": {
+        **_from("worker.popen", "PopenClient", "WorkerPopen", WORKER_CLASS="WorkerPopen"),
+        **_from("worker.stream", "StreamClient", "WorkerSimple"),
+    },
+    "Worker.Rsh": {
+        **_EXEC_WORKER,
+        **_from("worker.rsh", "RcpClient", "RshClient", "WorkerRsh", WORKER_CLASS="WorkerRsh"),
+    },
+    "Worker.Ssh": {
+        **_EXEC_WORKER,
+        **_from("worker.ssh", "ScpClient", "SshClient", "WorkerSsh", WORKER_CLASS="WorkerSsh"),
+    },
     "Worker.Worker": {
         **_FANOUTS,
         **_from("worker.worker", "DistantWorker", "Worker"),
+        **_from("engine.client", "EngineClient"),
+        **_from("nodeset", "NodeSet"),
         **_from("worker.stream", "StreamClient", "StreamWorker", "WorkerSimple"),
         **_from("exceptions", "WorkerError", WorkerException="WorkerError"),
         "WorkerBadArgumentError": ":ValueError",

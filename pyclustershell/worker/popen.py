@@ -100,3 +100,7 @@ class WorkerPopen(CommandWorker):
             sname: 'stdout' or 'stderr'.
         """
         return super().read(self.key if node is None else node, sname)
+
+    def error(self) -> Optional[bytes]:
+        """The command's stderr so far, None if there is none (or it is not kept apart)."""
+        return self.read(sname=self.SNAME_STDERR)
