@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
+import weakref
 from typing import TYPE_CHECKING, Any, Callable, Optional
 
 if TYPE_CHECKING:
@@ -90,31 +90,32 @@ class EventHandler:
         """A timer fires."""
 
 
-@cache
-def _positional(function: Callable[..., Any]) -> int:
-    """How many positional arguments a plain function takes; a large number for ``*args``."""
-    kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        return 99
-    return sum(
-        kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        for kind in kinds
-    )
+#: By handler class, which of its methods have the old form: the signatures are read once per class.
+_old_forms: weakref.WeakKeyDictionary[type, dict[str, bool]] = weakref.WeakKeyDictionary()
+
+
+def _has_old_form(handler: Any, name: str, method: Callable[..., Any]) -> bool:
+    """Whether a handler's method has the old form, whose only argument is the worker."""
+    if name in getattr(handler, "__dict__", ()):
+        return _takes_worker_only(method)  # this one's own, whatever others of its class have
+    forms = _old_forms.setdefault(type(handler), {})
+    if name not in forms:
+        forms[name] = _takes_worker_only(method)
+    return forms[name]
 
 
 def _takes_worker_only(method: Callable[..., Any]) -> bool:
-    """Whether a handler's method has the old form, whose only argument is the worker.
-
-    The signature is read once per function, not once per event.
-    """
-    function = getattr(method, "__func__", None)
-    if function is not None:
-        return _positional(function) == 2
+    """Whether a callable takes one argument by its place, and no more."""
     try:
-        return _positional(method) == 1
+        kinds = [parameter.kind for parameter in inspect.signature(method).parameters.values()]
     except (TypeError, ValueError):
-        # A callable without a readable signature, such as a mock or a builtin: the new form.
+        # A callable without a readable signature, such as a builtin: the new form.
         return False
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return (
+        inspect.Parameter.VAR_POSITIONAL not in kinds
+        and sum(kind in by_place for kind in kinds) == 1
+    )
 
 
 class Dispatcher:
@@ -147,21 +148,22 @@ class Dispatcher:
                 return None
             return method
 
-        def worker_only(method: Optional[Callable[..., Any]]) -> Optional[Callable[..., Any]]:
-            if method is None or not _takes_worker_only(method):
+        def either(name: str) -> Optional[Callable[..., Any]]:
+            method = event(name)
+            if method is None or not _has_old_form(handler, name, method):
                 return method
             old = method
             return lambda worker, *_details: old(worker)
 
         self._start = event("ev_start")
-        self._pickup = worker_only(event("ev_pickup"))
-        self._hup = worker_only(event("ev_hup"))
-        self._close = worker_only(event("ev_close"))
+        self._pickup = either("ev_pickup")
+        self._hup = either("ev_hup")
+        self._close = either("ev_close")
         self._written = event("ev_written")
         self._timeout = event("ev_timeout")
         self._error = event("ev_error")
         self._read = event("ev_read")
-        if self._read is not None and _takes_worker_only(self._read):
+        if self._read is not None and _has_old_form(handler, "ev_read", self._read):
             # The old ev_read heard stdout only; stderr went to ev_error.
             old_read = self._read
             self._read = lambda worker, _node, sname, _msg: (

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import weakref
 from typing import Any
 from unittest import mock
+
+import pytest
 
 from pyclustershell.event import Dispatcher, EventHandler
 
@@ -60,7 +65,7 @@ def test_the_old_ev_read_does_not_hear_stderr() -> None:
     assert heard == ["read"]
 
 
-def test_a_signature_is_read_once_per_function_not_per_handler() -> None:
+def test_signatures_are_read_once_per_class_not_per_handler() -> None:
     class Handler(EventHandler):
         def ev_hup(self, worker: Any, node: str, rc: int | None) -> None:
             pass
@@ -69,3 +74,56 @@ def test_a_signature_is_read_once_per_function_not_per_handler() -> None:
     with mock.patch("inspect.signature") as signature:
         Dispatcher(Handler())
     signature.assert_not_called()
+
+
+def test_a_method_of_one_handler_is_told_apart_from_its_class() -> None:
+    heard: list[Any] = []
+
+    class Handler(EventHandler):
+        def ev_hup(self, worker: Any, node: str, rc: int | None) -> None:
+            heard.append(("new", node, rc))
+
+    def old(worker: Any) -> None:
+        heard.append("old")
+
+    first, second = Handler(), Handler()
+    second.ev_hup = old  # type: ignore[method-assign, assignment]
+    worker: Any = object()
+    for handler in (first, second, first):
+        Dispatcher(handler).hup(worker, "node1", 0)
+    assert heard == [("new", "node1", 0), "old", ("new", "node1", 0)]
+
+
+@pytest.mark.parametrize(
+    ("make", "old"),
+    [
+        (lambda heard: lambda worker: [heard(worker)], True),
+        (lambda heard: lambda worker, timedout: [heard(worker, timedout)], False),
+        (lambda heard: lambda worker, timedout=None: heard(worker, timedout), False),
+        (lambda heard: lambda *details: [heard(*details)], False),
+        (lambda heard: functools.partial(lambda extra, worker: heard(worker), "extra"), True),
+        (lambda heard: functools.partial(lambda extra, w, t: heard(w, t), "extra"), False),
+        (lambda heard: mock.Mock(side_effect=heard), False),
+        (lambda heard: heard, False),
+    ],
+)
+def test_callables_of_all_kinds(make: Any, old: bool) -> None:
+    heard = mock.Mock()
+    handler = EventHandler()
+    handler.ev_close = make(heard)  # type: ignore[method-assign]
+    worker: Any = object()
+    Dispatcher(handler).close(worker, False)
+    heard.assert_called_once_with(*((worker,) if old else (worker, False)))
+
+
+def test_what_a_handler_held_is_not_kept() -> None:
+    class Handler(EventHandler):
+        pass
+
+    handler = Handler()
+    handler.ev_close = functools.partial(print, handler)  # type: ignore[method-assign]
+    Dispatcher(handler)
+    remains = weakref.ref(handler)
+    del handler
+    gc.collect()
+    assert remains() is None
