@@ -38,6 +38,7 @@ from .transport.reaper import Reaper, process_reaper
 
 if TYPE_CHECKING:
     from .topology import TopologyTree
+    from .transport.config.answers import Unanswered
     from .transport.config.options import SSHOptions
     from .transport.config.settings import ConnectionSettings
     from .transport.pool import TransportPool
@@ -220,18 +221,30 @@ class Task(TaskResults):
         self._connections.configure(nodes, options)
 
     def connection_settings(
-        self, node: str, ssh: Optional[SSHOptions] = None
+        self, node: str, ssh: Optional[SSHOptions] = None, wait: bool = True
     ) -> ConnectionSettings:
         """What a node's connection would be made with.
 
         Args:
             node: the node's name.
             ssh: options of one worker, before all others.
+            wait: whether to wait where that depends on a command (``Match exec``) or on a name to
+                be looked up (CanonicalizeHostname).
 
         Raises:
             NodeConfigurationError: options or configuration files are wrong for this node.
+            Unanswered: something would have to be waited for; :meth:`when_found_out` does that.
         """
-        return self._connections.settings_of(node, ssh)
+        return self._connections.settings_of(node, ssh, wait)
+
+    def when_found_out(self, question: Unanswered, then: Callable[[], Any]) -> None:
+        """Call ``then()`` on the task's thread when somebody has found out what was asked.
+
+        Args:
+            question: what :meth:`connection_settings` has raised.
+            then: asks it again.
+        """
+        self._connections.find_out(question, lambda: self.post(then))
 
     def load_topology(self, topology_file: str) -> None:
         """Read a topology file; :attr:`topology` is then the tree that begins at this host.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .engine.engine import Engine
 from .nodeset import NodeSet
@@ -13,6 +13,7 @@ from .transport.reaper import Reaper
 
 if TYPE_CHECKING:
     from .tasksettings import TaskSettings
+    from .transport.config.answers import Unanswered
     from .transport.config.options import JumpHosts, SSHOptions
     from .transport.config.settings import ConnectionSettings
     from .transport.context import SSHContext
@@ -53,7 +54,9 @@ class TaskConnections:
         self._layers.append((None if nodes is None else NodeSet(nodes), SSHOptions(**options)))
         self.forget_settings()
 
-    def settings_of(self, node: str, ssh: Optional[SSHOptions]) -> ConnectionSettings:
+    def settings_of(
+        self, node: str, ssh: Optional[SSHOptions], wait: bool = True
+    ) -> ConnectionSettings:
         """What a node's connection would be made with: see ``Task.connection_settings()``."""
         settings = self._resolved.get((node, ssh))
         if settings is None:
@@ -62,9 +65,13 @@ class TaskConnections:
 
                 self._jump_hosts = JumpHosts(self._options_of_jump_host)
             options = self._options_of(node, ssh)
-            settings = self._open().resolve(node, options, self._jump_hosts)
+            settings = self._open().resolve(node, options, self._jump_hosts, wait)
             self._resolved[node, ssh] = settings
         return settings
+
+    def find_out(self, question: Unanswered, then: Callable[[], Any]) -> None:
+        """Have it found out what settings depend on: see ``Task.when_found_out()``."""
+        self._open().find_out(question, then)
 
     def forget_settings(self) -> None:
         """Something was set that the nodes' settings are made of."""

@@ -430,12 +430,6 @@ def test_only_the_nodes_that_it_applies_to_are_refused(cache: ConfigCache, tmp_p
         settings_of(cache, config, "node1")
 
 
-def test_canonical_names_are_refused_where_they_would_be_looked_for(cache: ConfigCache) -> None:
-    assert settings_of(cache, "CanonicalDomains a.org\n").hostname == "node1"
-    with pytest.raises(NodeConfigurationError, match="CanonicalDomains"):
-        settings_of(cache, "CanonicalDomains a.org\nCanonicalizeHostname yes\n")
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [

@@ -21,14 +21,9 @@ from pyclustershell.transport.config.context import (
     matches_list,
 )
 from pyclustershell.transport.config.keywords import find_keyword, parse_seconds
+from pyclustershell.transport.config.lookup import Query, lookup
 from pyclustershell.transport.config.options import SSHOptions
-from pyclustershell.transport.config.sshconfig import (
-    ConfigCache,
-    Query,
-    lookup,
-    parse_line,
-    split_words,
-)
+from pyclustershell.transport.config.sshconfig import ConfigCache, parse_line, split_words
 
 Ask = Callable[..., Query]
 

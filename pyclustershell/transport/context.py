@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from ..engine.engine import Engine
 from ..exceptions import NodeError
 from .auth.authenticator import KeyStore
 from .background import Background
 from .bastions import Bastions, JumpWay
+from .config.answers import Unanswered
 from .config.options import JumpHosts, SSHOptions, resolve
 from .config.settings import ConnectionSettings
 from .config.sshconfig import ConfigCache
@@ -23,6 +24,9 @@ from .ways import Arrived, DirectWay, Patience, Way
 
 # How many connections may wait for an agent, a prompt or the decryption of a key at once.
 _AUTHENTICATION_THREADS = 32
+
+# Commands and names that configurations depend on: so many at once, in a thread each.
+_LOOKUPS_AT_ONCE = 8
 
 
 class SSHContext:
@@ -54,6 +58,7 @@ class SSHContext:
         self._bastions = Bastions(engine, connect)
         self.pool = TransportPool(engine, connect, reaper, limit, idle_ttl, self._bastions)
         self._config_cache = ConfigCache()
+        self._lookups = Background("pyclustershell lookups", _LOOKUPS_AT_ONCE)
 
     def _find_way(
         self,
@@ -72,7 +77,11 @@ class SSHContext:
         return DirectWay(settings, engine, gate, patience, then, self._resolver)
 
     def resolve(
-        self, node: str, options: SSHOptions, jump_hosts: Optional[JumpHosts] = None
+        self,
+        node: str,
+        options: SSHOptions,
+        jump_hosts: Optional[JumpHosts] = None,
+        wait: bool = True,
     ) -> ConnectionSettings:
         """Bring together what options, configuration files and defaults say for one node.
 
@@ -80,8 +89,27 @@ class SSHContext:
             node: the node's name.
             options: what code and ``ssh_options`` say.
             jump_hosts: makes the settings of jump hosts.
+            wait: whether the calling thread may wait for commands and for names that the
+                configuration depends on.
 
         Raises:
             NodeConfigurationError: something is wrong for this node, or not supported.
+            Unanswered: something has to be waited for; see :meth:`find_out`.
         """
-        return resolve(node, options, config_cache=self._config_cache, jump_hosts=jump_hosts)
+        return resolve(
+            node, options, config_cache=self._config_cache, jump_hosts=jump_hosts, wait=wait
+        )
+
+    def find_out(self, question: Unanswered, then: Callable[[], Any]) -> None:
+        """Find out what a configuration depends on, and then call ``then()``.
+
+        Args:
+            question: what :meth:`resolve` has raised.
+            then: called on a thread of the background's.
+        """
+
+        def job() -> None:
+            question.find_out()
+            then()
+
+        self._lookups.submit(job)

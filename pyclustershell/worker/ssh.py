@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 from ..engine.engine import Engine
 from ..nodeset import NodeSet
+from ..transport.config.answers import Unanswered
 from ..transport.config.options import SSHOptions
 from .command import CommandClient, CommandWorker
 from .worker import DistantWorker
@@ -20,12 +21,24 @@ class SshClient(CommandClient):
 
     _worker: WorkerSsh
 
+    def start(self, engine: Engine) -> None:
+        """Begin: the client's turn has come."""
+        try:
+            super().start(engine)
+        except Unanswered as question:
+            # The configuration depends on a command or on a name: others find it out meanwhile.
+            self._worker.bound_task().when_found_out(question, lambda: self._start_again(engine))
+
+    def _start_again(self, engine: Engine) -> None:
+        if not self._ended:
+            self.start(engine)
+
     def _make_command(self, engine: Engine) -> RemoteCommand:
         # Here, not at the top: whoever runs local commands only does not pay for paramiko.
         from ..transport.command import RemoteCommand
 
         task = self._worker.bound_task()
-        settings = task.connection_settings(self._key, self._worker.ssh)
+        settings = task.connection_settings(self._key, self._worker.ssh, wait=False)
         task.debug(f"SSH: {settings!r}: {self._worker.command!r}")
         return RemoteCommand(
             settings,

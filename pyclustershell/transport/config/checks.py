@@ -245,6 +245,7 @@ CHECKS: Mapping[str, Callable[[str, object], object]] = {
     "identities_only": _flag,
     "address_family": _family,
     "bind_address": _text,
+    "allow_match_exec": _flag,
     "overrides": _overrides,
 }
 """By the option's name: called with that name and a value that is not None."""

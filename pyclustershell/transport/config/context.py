@@ -73,6 +73,21 @@ class LocalContext:
         """The directory of the user's SSH configuration."""
         return os.path.join(self.home, ".ssh")
 
+    def look_up(self, name: str, family: int) -> Optional[str]:
+        """Return the name that a host name is an alias of, itself if of none; None if unknown.
+
+        Args:
+            name: the host name, with a last dot if it is complete.
+            family: ``socket.AF_UNSPEC``, ``AF_INET`` or ``AF_INET6``.
+        """
+        try:
+            found = socket.getaddrinfo(
+                name, None, family, socket.SOCK_STREAM, 0, socket.AI_CANONNAME
+            )
+        except (OSError, UnicodeError):
+            return None
+        return found[0][3] or name
+
     def expand_home(self, path: str) -> str:
         """Replace a leading ``~`` or ``~user``."""
         if path == "~" or path.startswith(("~/", "~\\")):

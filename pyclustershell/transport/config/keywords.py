@@ -170,14 +170,27 @@ def _environment(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(pairs)
 
 
+def _permitted_names(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Rules of the form SOURCES:TARGETS, each a list of patterns."""
+    if [word.lower() for word in words] == ["none"]:
+        return ()
+    rules = []
+    for word in words:
+        sources, colon, targets = word.lower().partition(":")
+        if not (sources and colon and targets) or ":" in targets:
+            raise ValueError(f"{word!r} is not of the form SOURCES:TARGETS")
+        rules.append((sources, targets))
+    return tuple(rules)
+
+
 # -- the table -------------------------------------------------------------------------------------
 
 
 # What concerns the ssh program's own process, its terminal and its shared connections, or does not
 # change what a command does and whom we talk to.
 _OWN_PROCESS = """
-    AddKeysToAgent BatchMode CanonicalizeFallbackLocal CanonicalizePermittedCNAMEs
-    ChannelTimeout CheckHostIP ClearAllForwardings ControlMaster ControlPath ControlPersist
+    AddKeysToAgent BatchMode ChannelTimeout CheckHostIP ClearAllForwardings
+    ControlMaster ControlPath ControlPersist
     EnableEscapeCommandline EnableSSHKeysign EscapeChar ExitOnForwardFailure
     ForkAfterAuthentication ForwardX11Timeout ForwardX11Trusted GatewayPorts
     GSSAPIClientIdentity GSSAPIKexAlgorithms GSSAPIRenewalForcesRekey GSSAPITrustDns IPQoS
@@ -202,8 +215,10 @@ def _table() -> Iterator[Keyword]:
         "BindAddress": _single,
         "BindInterface": _single,
         "CanonicalDomains": _several,
-        "CanonicalizeHostname": _choice(**_YES_NO, always=True),
+        "CanonicalizeHostname": _choice(**_YES_NO, always="always"),
+        "CanonicalizeFallbackLocal": _flag,
         "CanonicalizeMaxDots": _integer(0, 1000),
+        "CanonicalizePermittedCNAMEs": _permitted_names,
         "Ciphers": _algorithms,
         "Compression": _flag,
         "ConnectionAttempts": _integer(1, 1000000),

@@ -11,7 +11,6 @@ needed.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import socket
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from .checks import CHECKS
 from .commandline import parse_options
 from .context import LocalContext, expand_environment, expand_tokens, matches_list
 from .jumps import Hop, parse_chain
+from .lookup import Query, lookup
 from .settings import (
     DEFAULT_PORT,
     ConnectionSettings,
@@ -33,7 +33,7 @@ from .settings import (
     is_known_hosts_entry,
     select_algorithms,
 )
-from .sshconfig import COMMAND_LINE, ConfigCache, Query, Setting, lookup
+from .sshconfig import COMMAND_LINE, ConfigCache, Setting
 
 if TYPE_CHECKING:
     import paramiko
@@ -108,6 +108,9 @@ class SSHOptions:
         identities_only: whether to offer no other keys of the agent (IdentitiesOnly).
         address_family: ``socket.AF_INET``, ``AF_INET6`` or ``AF_UNSPEC`` (AddressFamily).
         bind_address: local address to connect from (BindAddress).
+        allow_match_exec: whether ``Match exec`` in configuration files may run its command, in
+            ``/bin/sh``, for 10 s at the most and once for all nodes where it is the same. Without
+            it, nodes whose settings depend on such a command fail.
         overrides: further settings, ``keyword=value`` as with ``-o``; a keyword that has an option
             of its own becomes that option.
     """
@@ -141,6 +144,7 @@ class SSHOptions:
     identities_only: Optional[bool] = None
     address_family: Optional[int] = None
     bind_address: Optional[str] = None
+    allow_match_exec: Optional[bool] = None
     overrides: Overrides = ()
 
     def __new__(cls, *args: object, **options: object) -> SSHOptions:
@@ -327,6 +331,7 @@ class JumpHosts:
         behind: tuple[str, ...],
         config_files: Any,
         cache: ConfigCache,
+        wait: bool,
     ) -> ConnectionSettings:
         """Make, or find, a jump host's settings.
 
@@ -337,6 +342,7 @@ class JumpHosts:
             behind: the names of what it leads to.
             config_files: the configuration files of what it leads to.
             cache: reads them.
+            wait: see :func:`resolve`.
 
         Raises:
             ConfigurationError: they are wrong, or lead back.
@@ -354,7 +360,7 @@ class JumpHosts:
         )
         options = said.over(options).over(SSHOptions(config_files=config_files))
         try:
-            made = _Resolver(hop.host, options, cache, self, behind).settings()
+            made = _Resolver(hop.host, options, cache, self, wait, behind).settings()
         except (ConfigurationError, TypeError, ValueError) as error:
             raise ConfigurationError(f"jump host {hop.host}: {error}") from error
         if before is not None:
@@ -369,6 +375,7 @@ def resolve(
     *,
     config_cache: ConfigCache,
     jump_hosts: Optional[JumpHosts] = None,
+    wait: bool = True,
 ) -> ConnectionSettings:
     """Bring together what options, configuration files and defaults say for one node.
 
@@ -377,12 +384,16 @@ def resolve(
         options: what code and ``ssh_options`` say.
         config_cache: reads the configuration files, each once.
         jump_hosts: makes the settings of jump hosts; by default, of configuration files alone.
+        wait: whether the calling thread may wait for commands (``Match exec``) and for names
+            (CanonicalizeHostname).
 
     Raises:
         NodeConfigurationError: something is wrong, or asks for what is not supported.
+        Unanswered: something has to be waited for.
     """
     try:
-        return _Resolver(node, options, config_cache, jump_hosts or JumpHosts()).settings()
+        jump_hosts = jump_hosts or JumpHosts()
+        return _Resolver(node, options, config_cache, jump_hosts, wait).settings()
     except (ConfigurationError, TypeError, ValueError) as error:
         raise NodeConfigurationError(node, str(error)) from error
 
@@ -396,6 +407,7 @@ class _Resolver:
         options: SSHOptions,
         cache: ConfigCache,
         jump_hosts: JumpHosts,
+        wait: bool,
         behind: tuple[str, ...] = (),
     ) -> None:
         if options.config_files is None:
@@ -407,10 +419,13 @@ class _Resolver:
         self.options = options
         self.cache = cache
         self.jump_hosts = jump_hosts
+        self.wait = wait
         # This host, and those that it leads to as a jump host.
         self.behind = (*behind, node)
         self.context: LocalContext = cache.context
-        self.query: Query = lookup(configs, node, options.settings(node), cache)
+        allow_match_exec = bool(options.allow_match_exec)
+        given = options.settings(node)
+        self.query: Query = lookup(configs, node, given, cache, allow_match_exec, wait)
         self.hostname = self.query.target.lower()
         self.port = self.query.number("Port") or DEFAULT_PORT
         self.user = self.query.user
@@ -483,9 +498,6 @@ class _Resolver:
             setting = query.get(keyword)
             if setting is not None and setting.value is not False:
                 raise _unsupported(setting)
-        setting = query.get("CanonicalDomains")
-        if setting is not None and query.flag("CanonicalizeHostname", False):
-            raise _unsupported(setting)
         setting = query.get("RefuseConnection")
         if setting is not None:
             raise ConfigurationError(f"{setting.place} refuses the connection: {setting.value}")
@@ -505,7 +517,7 @@ class _Resolver:
                 raise ConfigurationError(f"{setting.place}: ProxyJump: {error}") from None
             for hop in chain:
                 before = self.jump_hosts.settings(
-                    hop, before, self.behind, self.options.config_files, self.cache
+                    hop, before, self.behind, self.options.config_files, self.cache, self.wait
                 )
             if before is not None:
                 found.append(before)
@@ -678,21 +690,7 @@ class _Resolver:
     def _all_tokens(self) -> Mapping[str, str]:
         """The tokens of ssh_config(5) TOKENS that paths accept."""
         if self._tokens is None:
-            context = self.context
-            connection = f"{context.hostname}{self.hostname}{self.port}{self.user}"
-            self._tokens = {
-                "C": hashlib.sha1(connection.encode()).hexdigest(),  # noqa: S324 - a name, no proof
-                "d": context.home,
-                "h": self.hostname,
-                "i": context.uid,
-                "k": self.query.text("HostKeyAlias") or self.node,
-                "L": context.hostname.partition(".")[0],
-                "l": context.hostname,
-                "n": self.node,
-                "p": str(self.port),
-                "r": self.user,
-                "u": context.user,
-            }
+            self._tokens = {**self.query.tokens(), "h": self.hostname}
         return self._tokens
 
 

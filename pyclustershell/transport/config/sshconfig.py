@@ -5,9 +5,9 @@ and a few others add up, ``Host`` and ``Match`` say for which hosts the lines be
 ``Include`` reads further files in place.
 
 Reading and answering are apart. :class:`SSHConfig` is what one file (with all it includes) says: a
-flat tuple of sections, each with the conditions under which it holds. :func:`lookup` goes through
-the sections for one host. A thousand ``Host`` blocks cost little, because sections are found by the
-literal beginnings or ends of their patterns.
+flat tuple of sections, each with the conditions under which it holds. :func:`.lookup.lookup` goes
+through the sections for one host. A thousand ``Host`` blocks cost little, because sections are
+found by the literal beginnings or ends of their patterns.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Optional, Union
+from typing import Optional
 
 from ...exceptions import ConfigurationError
-from .context import LocalContext, Stamp, expand_hostname, file_stamp, matches_list
-from .keywords import Keyword, Treatment, find_keyword, nearest_keyword
+from .answers import Answers
+from .conditions import Condition, HostCondition, MatchCondition, parse_match
+from .context import LocalContext, Stamp, file_stamp, matches_list
+from .keywords import find_keyword, nearest_keyword
 
 logger = logging.getLogger("pyclustershell.sshconfig")
 
@@ -62,83 +64,6 @@ class Setting:
         return f"{self.filename} line {self.line}"
 
 
-@dataclass(frozen=True)
-class HostCondition:
-    """``Host``: the host name is matched by one of the patterns, and by no negated one."""
-
-    patterns: tuple[str, ...]
-
-    def holds(self, query: Query) -> bool:
-        """Tell whether the lines below hold for this query."""
-        return matches_list(query.host, self.patterns)
-
-    def literals(self) -> Iterator[tuple[str, str]]:
-        """The literal beginning or, where there is none, the literal end of each pattern.
-
-        A host that has none of them is not meant.
-        """
-        for pattern in self.patterns:
-            if not pattern.startswith("!"):
-                pieces = re.split(r"[*?]", pattern)
-                yield (pieces[0], "") if pieces[0] else ("", pieces[-1])
-
-
-@dataclass(frozen=True)
-class Criterion:
-    """One criterion of a ``Match`` line; patterns of host names are in lower case."""
-
-    attribute: str
-    patterns: tuple[str, ...]
-    negated: bool
-
-
-@dataclass(frozen=True)
-class MatchCondition:
-    """``Match``: all criteria hold."""
-
-    criteria: tuple[Criterion, ...]
-    filename: str
-    line: int
-
-    def holds(self, query: Query) -> bool:
-        """Tell whether the lines below hold for this query.
-
-        It is decided once in a pass: what the lines below say of User and HostName does not end
-        their own block.
-
-        Raises:
-            ConfigurationError: the answer depends on a criterion that is not supported.
-        """
-        decided = query.decided.get(id(self))
-        if decided is None:
-            decided = all(self._is_met(criterion, query) for criterion in self.criteria)
-            query.decided[id(self)] = decided
-        return decided
-
-    def _is_met(self, criterion: Criterion, query: Query) -> bool:
-        if criterion.attribute == "all":
-            met = True
-        elif criterion.attribute in ("canonical", "final"):
-            met = query.final
-        elif criterion.attribute == "host":
-            met = matches_list(query.target.lower(), criterion.patterns)
-        elif criterion.attribute == "originalhost":
-            met = matches_list(query.original_host.lower(), criterion.patterns)
-        elif criterion.attribute == "user":
-            met = matches_list(query.user, criterion.patterns)
-        elif criterion.attribute == "localuser":
-            met = matches_list(query.context.user, criterion.patterns)
-        else:
-            # Taking it for met or for unmet could both lead to the wrong host or the wrong user.
-            raise ConfigurationError(
-                f"'Match {criterion.attribute}' is not supported", self.filename, self.line
-            )
-        return met != criterion.negated
-
-
-Condition = Union[HostCondition, MatchCondition]
-
-
 @dataclass
 class Section:
     """Settings that hold under the same conditions: those of its block, and of all around it."""
@@ -154,9 +79,19 @@ class SSHConfig:
         sections: in the order in which they are written.
         has_final: whether there is a ``Match final``, which asks for a second pass.
         stamps: the files that were read and their state, to tell when they have changed.
+        directory: where the names of included files begin.
+        check_owner: whether its files must not be writable by others.
     """
 
-    def __init__(self, sections: Sequence[Section], stamps: Mapping[str, Stamp]) -> None:
+    def __init__(
+        self,
+        sections: Sequence[Section],
+        stamps: Mapping[str, Stamp],
+        directory: str,
+        check_owner: bool,
+    ) -> None:
+        self.directory = directory
+        self.check_owner = check_owner
         self.sections = tuple(section for section in sections if section.settings)
         self.stamps = dict(stamps)
         self.has_final = any(
@@ -282,38 +217,6 @@ def parse_line(
         raise ConfigurationError(f"{keyword.name}: {error}", filename, line) from None
 
 
-_MATCH_SUPPORTED = {"all", "canonical", "final", "host", "localuser", "originalhost", "user"}
-_MATCH_UNSUPPORTED = {"command", "exec", "localnetwork", "sessiontype", "tagged", "version"}
-_MATCH_ALONE = frozenset({"all", "canonical", "final"})
-
-
-def _parse_match(words: Sequence[str], filename: str, line: int) -> MatchCondition:
-    """Read the criteria of a ``Match`` line."""
-    criteria: list[Criterion] = []
-    pending = list(words)
-    while pending:
-        attribute, equals, value = pending.pop(0).partition("=")
-        negated = attribute.startswith("!")
-        attribute = attribute.lstrip("!").lower() if negated else attribute.lower()
-        if attribute not in _MATCH_SUPPORTED | _MATCH_UNSUPPORTED:
-            raise ConfigurationError(f"unknown Match criterion {attribute!r}", filename, line)
-        patterns: tuple[str, ...] = ()
-        if attribute not in _MATCH_ALONE:
-            if not equals and pending:
-                value = pending.pop(0)
-            if not value:
-                raise ConfigurationError(f"'Match {attribute}' lacks its value", filename, line)
-            names_host = attribute in ("host", "originalhost")
-            patterns = tuple((value.lower() if names_host else value).split(","))
-        criteria.append(Criterion(attribute, patterns, negated))
-    for number, criterion in enumerate(criteria):
-        before = criteria[number - 1].attribute if number else "final"
-        alone = number == len(criteria) - 1 and number <= 1 and before in ("final", "canonical")
-        if criterion.attribute == "all" and not alone:
-            raise ConfigurationError("'Match all' cannot be combined", filename, line)
-    return MatchCondition(tuple(criteria), filename, line)
-
-
 class _Reader:
     """Reads one file and what it includes into a flat list of sections."""
 
@@ -347,10 +250,14 @@ class _Reader:
             if setting.keyword == "Host":
                 section = self._open((*around, HostCondition(words)))
             elif setting.keyword == "Match":
-                section = self._open((*around, _parse_match(words, path, number)))
+                section = self._open((*around, parse_match(words, path, number)))
             elif setting.keyword == "Include":
                 for pattern in words:
-                    self._include(pattern, path, number, section.conditions, depth)
+                    if "%" in pattern or "${" in pattern:
+                        # What it stands for depends on the host: it is read when one is asked for.
+                        section.settings.append(Setting("Include", pattern, path, number))
+                    else:
+                        self._include(pattern, path, number, section.conditions, depth)
                 section = self._open(section.conditions)
             elif setting.keyword == "IgnoreUnknown":
                 self._ignore += tuple(str(setting.value).lower().split(","))
@@ -393,7 +300,12 @@ def _check_owner(path: str, status: os.stat_result) -> None:
 
 
 class ConfigCache:
-    """Configuration files, each read once until it changes. Safe to use from several threads."""
+    """Configuration files, each read once until it changes. Safe to use from several threads.
+
+    Attributes:
+        context: who and where we are.
+        answers: what commands and names have been found to be.
+    """
 
     def __init__(self, context: Optional[LocalContext] = None) -> None:
         """Make an empty cache.
@@ -402,9 +314,23 @@ class ConfigCache:
             context: who and where we are; by default, found out when needed.
         """
         self.context = context or LocalContext()
+        self.answers = Answers()
         self._lock = threading.Lock()
         self._configs: dict[str, SSHConfig] = {}
         self._warned: set[tuple[str, str, int]] = set()
+
+    def included(self, config: SSHConfig, pattern: str) -> list[SSHConfig]:
+        """Return the files that an Include of a configuration means, its tokens expanded.
+
+        Raises:
+            ConfigurationError: one cannot be read, or is wrong.
+        """
+        path = os.path.join(config.directory, self.context.expand_home(pattern))
+        found = (
+            self._load(name, config.directory, config.check_owner)
+            for name in sorted(glob.glob(path))
+        )
+        return [included for included in found if included is not None]
 
     def defaults(self) -> list[SSHConfig]:
         """Return the user's and the system's configuration, those that exist.
@@ -446,7 +372,7 @@ class ConfigCache:
                 return None
             except OSError as error:
                 raise ConfigurationError(f"cannot be read: {error.strerror}", path) from error
-            config = SSHConfig(reader.sections, reader.stamps)
+            config = SSHConfig(reader.sections, reader.stamps, directory, check_owner)
             self._configs[path] = config
             return config
 
@@ -458,136 +384,3 @@ class ConfigCache:
                 return
             self._warned.add(place)
         logger.warning("%s: %s %s", setting.place, setting.keyword, message)
-
-
-# -- answering -------------------------------------------------------------------------------------
-
-
-_COMPETING = {"ProxyJump": "ProxyCommand", "ProxyCommand": "ProxyJump"}
-"""Whichever of these comes first makes the other void, as ssh_config(5) says of ProxyJump."""
-
-
-class Query:
-    """The question what holds for one host, and the answers found so far.
-
-    Attributes:
-        host: the name that ``Host`` patterns are matched against.
-        original_host: the name as the user gave it.
-        final: whether this is the second pass, in which ``Match final`` holds.
-        context: who and where we are.
-        decided: by the identity of a ``Match`` line, whether it holds in this pass.
-    """
-
-    def __init__(self, host: str, context: LocalContext) -> None:
-        self.host = host
-        self.original_host = host
-        self.final = False
-        self.context = context
-        self.decided: dict[int, bool] = {}
-        self._found: dict[str, list[Setting]] = {}
-
-    def take(self, setting: Setting, keyword: Keyword) -> None:
-        """Note a setting that holds, unless an earlier one of its keyword has won."""
-        if keyword.name in _COMPETING and self.get(_COMPETING[keyword.name]) is not None:
-            return
-        known = self._found.setdefault(keyword.name, [])
-        if not known or (keyword.additive and all(s.value != setting.value for s in known)):
-            known.append(setting)
-
-    @property
-    def user(self) -> str:
-        """The remote user, as far as it is known by now."""
-        return self.text("User") or self.context.user
-
-    @property
-    def target(self) -> str:
-        """The name to connect to, as far as it is known by now."""
-        hostname = self.text("HostName")
-        if hostname is None or self.final:
-            return self.host
-        return expand_hostname(hostname, self.host)
-
-    def get(self, keyword: str) -> Optional[Setting]:
-        """Return the setting that won, or None."""
-        found = self._found.get(keyword)
-        return found[0] if found else None
-
-    def all(self, keyword: str) -> Sequence[Setting]:
-        """Return all settings of a keyword that adds up, in order."""
-        return self._found.get(keyword, ())
-
-    def settings(self) -> Iterator[Setting]:
-        """Go through all settings that hold."""
-        for found in self._found.values():
-            yield from found
-
-    def text(self, keyword: str) -> Optional[str]:
-        """Return the value of a keyword whose value is one word, or None."""
-        setting = self.get(keyword)
-        return setting.value if setting and isinstance(setting.value, str) else None
-
-    def number(self, keyword: str) -> Optional[int]:
-        """Return the value of a keyword whose value is a whole number, or None."""
-        setting = self.get(keyword)
-        return setting.value if setting and isinstance(setting.value, int) else None
-
-    def flag(self, keyword: str, default: bool) -> bool:
-        """Return the value of a yes-or-no keyword."""
-        setting = self.get(keyword)
-        return setting.value if setting and isinstance(setting.value, bool) else default
-
-    def words(self, keyword: str) -> Optional[tuple[str, ...]]:
-        """Return the value of a keyword whose value is several words, or None."""
-        setting = self.get(keyword)
-        return setting.value if setting and isinstance(setting.value, tuple) else None
-
-
-def lookup(
-    configs: Sequence[SSHConfig],
-    host: str,
-    given: Sequence[Setting] = (),
-    cache: Optional[ConfigCache] = None,
-) -> Query:
-    """Find what holds for a host.
-
-    Args:
-        configs: the files in their order of precedence.
-        host: the host as the user named it.
-        given: settings that come before all files: command line and code.
-        cache: gives the local context and remembers which warnings were given.
-
-    Raises:
-        ConfigurationError: a condition that matters cannot be evaluated.
-    """
-    cache = cache or ConfigCache()
-    query = Query(host, cache.context)
-    for setting in given:
-        _take(query, setting, cache)
-    _pass(query, configs, cache)
-    canonicalize = query.flag("CanonicalizeHostname", False)
-    if canonicalize or any(config.has_final for config in configs):
-        # ssh_config(5): the files are read again, now with the name that we are going to use.
-        query.host = query.target.lower()
-        query.final = True
-        _pass(query, configs, cache)
-    return query
-
-
-def _pass(query: Query, configs: Sequence[SSHConfig], cache: ConfigCache) -> None:
-    query.decided.clear()
-    for config in configs:
-        for section in config.candidates(query.host):
-            if all(condition.holds(query) for condition in section.conditions):
-                for setting in section.settings:
-                    _take(query, setting, cache)
-
-
-def _take(query: Query, setting: Setting, cache: ConfigCache) -> None:
-    keyword = find_keyword(setting.keyword)
-    if keyword is None or keyword.treatment is Treatment.SILENT or setting.value is None:
-        return  # A time of 'none' is as good as unset, and a later one wins, as in OpenSSH.
-    if keyword.treatment is Treatment.WARNED and query.get(keyword.name) is None:
-        words = setting.value if isinstance(setting.value, tuple) else ()
-        if not (words and str(words[0]).lower() in keyword.neutral):
-            cache.warn_once(setting, "is not supported and is ignored")
-    query.take(setting, keyword)
