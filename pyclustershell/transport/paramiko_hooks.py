@@ -12,14 +12,11 @@ from __future__ import annotations
 import functools
 import logging
 import socket
-import threading
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from typing import Any, Callable, Optional, cast
 
 import paramiko
 from paramiko import IncompatiblePeer, SSHException
-from paramiko.auth_handler import AuthHandler
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_FAILURE,
@@ -40,9 +37,11 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from ..printable import printable
+from .auth_hooks import ClientAuthHandler
 from .config.options import select_algorithms
 from .packets import PacketCodec
 from .stream import PacketStream
+from .then import Then
 
 logger = logging.getLogger("pyclustershell.transport")
 
@@ -60,40 +59,6 @@ _CHANNEL_MESSAGES = frozenset(paramiko.Transport._channel_handler_table)
 
 # Told when a channel is open (or with the reason why not), where the transport is fed.
 Opened = Callable[[Optional["ExecChannel"], Optional[paramiko.ChannelException]], Any]
-
-
-class Then(threading.Event):
-    """Stands in for a threading.Event: ``set()`` goes straight on to the next step.
-
-    paramiko sets an event when an answer has come, for a thread that waits for it. Nobody waits
-    here: the step is made on the thread that sets the event, the one that feeds the transport.
-    """
-
-    def __init__(self, step: Callable[[], Any]) -> None:
-        # Not super().__init__(): there is no state, and so no lock to make.
-        self._step = step
-
-    def set(self) -> None:
-        """Take the step."""
-        self._step()
-
-    def clear(self) -> None:
-        """Do nothing: there is no state to clear."""
-
-    def is_set(self) -> bool:
-        """Say no: whoever looks instead of waiting uses the channel's own attributes."""
-        return False
-
-
-def gssapi_obstacle() -> str:
-    """Say why GSSAPI cannot be used, or return '' if it can. paramiko 5 has given it up."""
-    try:
-        gss = import_module("paramiko.ssh_gss")
-    except ImportError:
-        return f"paramiko {paramiko.__version__} has no GSSAPI, releases before 5 have"
-    if not gss.GSS_AUTH_AVAILABLE:
-        return "the package 'gssapi' is not installed (on Windows: 'pywin32')"
-    return ""
 
 
 def _text(message: Message) -> str:
@@ -610,55 +575,6 @@ class ClientTransport(paramiko.Transport):
         """
         self.auth_handler = self.auth_answer = ClientAuthHandler(self, Then(then))
         return self.auth_answer
-
-
-class ClientAuthHandler(AuthHandler):
-    """One attempt to authenticate.
-
-    Attributes:
-        then: the event-like object to pass to the ``auth_*`` methods.
-        allowed: the methods with which the server lets the client go on (RFC 4252 5.1), as its
-            refusal names them; None where the attempt has failed without one.
-        partial: whether the attempt succeeded, but the server wants another method, too.
-    """
-
-    def __init__(self, transport: ClientTransport, then: Then) -> None:
-        super().__init__(transport)
-        self.then = then
-        self.allowed: Optional[tuple[str, ...]] = None
-        self.partial = False
-
-    def start_gssapi(self, user: str, host: str, delegate: bool) -> None:
-        """Authenticate by GSSAPI (RFC 4462), where :func:`gssapi_obstacle` says nothing.
-
-        Args:
-            user: the login name.
-            host: the host whose ticket is asked for.
-            delegate: whether the server gets the user's credentials.
-        """
-        self.auth_gssapi_with_mic(user, host, delegate, self.then)
-
-    def _request_auth(self) -> None:
-        # paramiko asks for the service "ssh-userauth" again before each attempt. RFC 4253 section
-        # 10 has it once; asyncssh's server ends the connection at the second time.
-        if not self.transport.auth_service_granted:
-            super()._request_auth()
-            return
-        m = Message()
-        m.add_string("ssh-userauth")
-        m.rewind()
-        self._parse_service_accept(m)
-
-    def _parse_service_accept(self, m: Message) -> None:
-        self.transport.auth_service_granted = True
-        super()._parse_service_accept(m)
-
-    def _parse_userauth_failure(self, m: Message) -> None:
-        # paramiko keeps the list only where the method itself is not in it.
-        self.allowed = tuple(m.get_list())
-        self.partial = m.get_boolean()
-        m.rewind()
-        super()._parse_userauth_failure(m)
 
 
 class ExecChannel(paramiko.Channel):

@@ -15,9 +15,9 @@ from typing import Any, Callable, Optional
 import paramiko
 
 from ...exceptions import AuthenticationError
+from ..auth_hooks import gssapi_obstacle
 from ..config.context import file_stamp
 from ..config.settings import ConnectionSettings, describe_key
-from ..paramiko_hooks import gssapi_obstacle
 from .agent import AgentClient, AgentError, AgentKey, default_agent
 from .keystore import Certificate, KeyStore, LoadedKey
 
@@ -97,6 +97,8 @@ class Authenticator:
         """Whether an attempt may have to wait: for an agent, a user, or a key to be decrypted."""
         settings = self._settings
         if callable(settings.password) or settings.keyboard_interactive is not None:
+            return True
+        if "gssapi-with-mic" in settings.preferred_authentications and not gssapi_obstacle():
             return True
         if settings.agent and (settings.identity_agent or default_agent()) is not None:
             return True

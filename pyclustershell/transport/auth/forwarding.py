@@ -14,7 +14,7 @@ from typing import Optional
 
 from paramiko import SSHException
 
-from ..aside import BlockingCalls
+from ..background import Background
 from ..config.settings import ConnectionSettings
 from ..paramiko_hooks import ClientTransport, ExecChannel
 from .agent import MAX_MESSAGE, AgentConnection, AgentError, default_agent
@@ -22,7 +22,7 @@ from .agent import MAX_MESSAGE, AgentConnection, AgentError, default_agent
 logger = logging.getLogger("pyclustershell.auth")
 
 _THREADS = 8
-_relays = BlockingCalls("agent", _THREADS)
+_relays = Background("pyclustershell agent", _THREADS)
 
 _EXTENSION = 27
 _BIND = b"session-bind@openssh.com"
@@ -95,7 +95,7 @@ class _Relay:
             if self._served:
                 return
             self._served = True
-        _relays.run(self._serve)
+        _relays.submit(self._serve)
 
     def _serve(self) -> None:
         """Pass on what has come. On a thread of the background's."""
