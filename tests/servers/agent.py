@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -15,6 +16,12 @@ from typing import Union
 import pytest
 
 START_DEADLINE = 10.0
+
+
+def _answers(path: str) -> bool:
+    """Whether somebody listens at a socket: it is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 class Agent:
@@ -54,7 +61,7 @@ def running_agent(*keys: Path) -> Iterator[Agent]:
         )
         try:
             deadline = time.monotonic() + START_DEADLINE
-            while not os.path.exists(path):
+            while not _answers(path):
                 assert process.poll() is None, "ssh-agent has ended"
                 assert time.monotonic() < deadline, "no socket of ssh-agent's"
                 time.sleep(0.01)
