@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .nodeset import NodeSet, expand, fold, grouplist
     from .rangeset import RangeSet, RangeSetND
     from .task import Task, task_cleanup, task_self, task_terminate, task_wait
+    from .transport.config.askonce import AskOnce
     from .transport.config.options import SSHOptions
     from .worker.exec import ExecWorker
     from .worker.pdsh import WorkerPdsh
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AlreadyRunningError": "exceptions",
+    "AskOnce": "transport.config.askonce",
     "EventHandler": "event",
     "ExecWorker": "worker.exec",
     "MsgTree": "msgtree",
@@ -58,6 +60,7 @@ _HOMES = {
 
 __all__ = [
     "AlreadyRunningError",
+    "AskOnce",
     "EventHandler",
     "ExecWorker",
     "MsgTree",

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import subprocess
-import threading
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import pytest
 
 from pyclustershell.exceptions import AuthenticationError
@@ -21,10 +18,9 @@ from pyclustershell.transport.auth import authenticator
 from pyclustershell.transport.auth_hooks import gssapi_obstacle
 from tests.servers.agent import running_agent
 from tests.servers.leaks import no_leaks
+from tests.servers.passwords import PASSWORD, PasswordServer
 from tests.servers.sshd import Sshd, make_key
 from tests.tasks import fresh_task
-
-PASSWORD = "correct horse"
 
 
 @pytest.fixture
@@ -224,79 +220,9 @@ def test_a_host_certificate_of_a_known_authority(task: Task, tmp_path: Path) -> 
 # -- passwords --
 
 
-class PasswordServer:
-    """An asyncssh server in a thread, for what sshd cannot do without PAM and real accounts."""
-
-    def __init__(self, methods: str) -> None:
-        self.methods = methods
-        self.attempts: list[tuple[str, str]] = []
-        self.port = 0
-        self.host_key = ""
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
-
-    def __enter__(self) -> PasswordServer:
-        self._thread.start()
-        assert self._ready.wait(20)
-        return self
-
-    def __exit__(self, *_details: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
-
-    def _serve(self) -> None:
-        outer = self
-        asyncio.set_event_loop(self._loop)
-
-        class Server(asyncssh.SSHServer):
-            def begin_auth(self, username: str) -> bool:
-                return True
-
-            def password_auth_supported(self) -> bool:
-                return outer.methods == "password"
-
-            def validate_password(self, username: str, password: str) -> bool:
-                outer.attempts.append((username, password))
-                return password == PASSWORD
-
-            def kbdint_auth_supported(self) -> bool:
-                return outer.methods == "keyboard-interactive"
-
-            def get_kbdint_challenge(self, username: str, lang: str, submethods: str) -> Any:
-                return "", "", "", [("Password: ", False)]
-
-            def validate_kbdint_response(self, username: str, responses: Any) -> bool:
-                outer.attempts.append((username, responses[0]))
-                return bool(responses[0] == PASSWORD)
-
-        def run(process: Any) -> None:
-            process.stdout.write("ok\n")
-            process.exit(0)
-
-        async def listen() -> Any:
-            key = asyncssh.generate_private_key("ssh-ed25519")
-            self.host_key = key.export_public_key().decode().strip()
-            return await asyncssh.create_server(
-                Server, "127.0.0.1", 0, server_host_keys=[key], process_factory=run
-            )
-
-        listener = self._loop.run_until_complete(listen())
-        self.port = listener.sockets[0].getsockname()[1]
-        self._ready.set()
-        self._loop.run_forever()
-        listener.close()
-        self._loop.run_until_complete(listener.wait_closed())
-        pending = asyncio.all_tasks(self._loop)
-        for unfinished in pending:
-            unfinished.cancel()
-        self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        self._loop.close()
-
-
 @pytest.mark.parametrize("methods", ["password", "keyboard-interactive"])
 def test_passwords(methods: str) -> None:
-    with PasswordServer(methods) as server, fresh_task() as task:
+    with PasswordServer([methods]) as server, fresh_task() as task:
         task.configure_ssh(
             config_files=[],
             user="somebody",

@@ -12,6 +12,7 @@ import pyclustershell
 # A name is added when what it names is there, and never taken away again.
 PUBLIC_NAMES = [
     "AlreadyRunningError",
+    "AskOnce",
     "EventHandler",
     "ExecWorker",
     "MsgTree",

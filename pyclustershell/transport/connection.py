@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Protocol, cast
 
 from ..engine.engine import Engine
 from ..exceptions import AuthenticationError, HandshakeError, HostKeyError, NodeError
-from .auth.authenticator import Authenticator, KeyStore
+from .auth.authenticator import Attempt, Authenticator, KeyStore
 from .auth.forwarding import forward_agent
 from .background import Background
 from .config.settings import ConnectionSettings
@@ -95,6 +95,7 @@ class Connection:
         self._aside = aside
         self._keys = keys
         self._host_keys = host_keys
+        self._turn_has_come = False
         self._on_closed = on_closed
         # Guards state and lessee, and who watches the stream: the engine's thread moves them, and
         # others that close.
@@ -106,7 +107,7 @@ class Connection:
         self._way: Optional[Way] = None
         self._stream: Optional[PacketStream] = None
         self._transport: Optional[ClientTransport] = None
-        self._authenticator = Authenticator(settings, keys)
+        self._authenticator = self._new_authenticator()
         self._auth_deadline = 0.0
         # Bytes sent and received by the attempts before.
         self._former_traffic = (0, 0)
@@ -194,7 +195,7 @@ class Connection:
             stream.close()
             stream.free()
             return
-        self._authenticator = Authenticator(self.settings, self._keys)
+        self._authenticator = self._new_authenticator()
         transport = ClientTransport(stream, lambda: self._on_transport_ended(transport, stream))
         self._transport = transport
         transport.name = f"pyclustershell {self.settings.node}"
@@ -219,6 +220,11 @@ class Connection:
                 self._fail_handshake(f"none of the {kind} asked for is supported: {asked}")
                 return False
         return True
+
+    def _new_authenticator(self) -> Authenticator:
+        authenticator = Authenticator(self.settings, self._keys)
+        authenticator.wake = lambda: self._engine.post(self._on_turn)
+        return authenticator
 
     def _try_again(self, transport: ClientTransport, error: NodeError) -> None:
         """The server turned us away: ask again after a while, if there is time.
@@ -317,6 +323,8 @@ class Connection:
             with self._feeding:
                 self.transport.resume()
             self.watch()
+            if self._turn_has_come:
+                self._on_turn()
 
     def _on_deadline(self) -> None:
         """The connect timeout, then the one for authentication."""
@@ -400,10 +408,14 @@ class Connection:
 
     def _authenticate(self, allowed: Optional[tuple[str, ...]], partial: bool) -> None:
         """Make the next attempt, where there is one. Returns at once; the answer comes later."""
-        attempt = self._authenticator.next(allowed, partial)
+        self._attempt(self._authenticator.next(allowed, partial))
+
+    def _attempt(self, attempt: Optional[Attempt]) -> None:
         if attempt is None:
-            self._fail(self._authenticator.failure(allowed))
+            self._fail(self._authenticator.failure(None))
             return
+        if attempt.method == "wait":
+            return  # _on_turn follows
         logger.debug("%s: trying %s", self.settings.node, attempt.description)
         user = self.settings.user
         handler = self.transport.start_auth(self._on_auth_answer)
@@ -420,6 +432,13 @@ class Connection:
         else:
             handler.auth_none(user, handler.then)
 
+    def _on_turn(self) -> None:
+        """Another connection has tried the answer that this one waits for."""
+        if self.state is ConnectionState.AUTHENTICATING:
+            self._turn_has_come = self.transport.paused
+            if not self._turn_has_come:
+                self._step_aside(lambda: self._attempt(self._authenticator.again()))
+
     def _on_auth_answer(self) -> None:
         transport = self.transport
         if transport.is_authenticated():
@@ -429,6 +448,7 @@ class Connection:
         # Otherwise the connection has ended: _on_transport_ended follows.
 
     def _on_authenticated(self) -> None:
+        self._authenticator.succeed()
         with self._lock:
             self._move(ConnectionEvent.AUTHENTICATED)
             if self.state is ConnectionState.CLOSED:
@@ -498,6 +518,7 @@ class Connection:
             lessee, self.lessee = self.lessee, None
         if self._way is not None:
             self._way.end_handshake(_outcome(error))
+        self._authenticator.end()
         if self._transport is not None:
             self._transport.close()
         if self._stream is not None:

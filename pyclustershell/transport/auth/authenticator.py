@@ -16,6 +16,7 @@ import paramiko
 
 from ...exceptions import AuthenticationError
 from ..auth_hooks import gssapi_obstacle
+from ..config.askonce import AskOnce, Turn
 from ..config.context import file_stamp
 from ..config.settings import ConnectionSettings, describe_key
 from .agent import AgentClient, AgentError, AgentKey, default_agent
@@ -42,7 +43,8 @@ class Attempt:
     """One attempt to authenticate.
 
     Attributes:
-        method: 'publickey', 'password', 'keyboard-interactive', 'gssapi-with-mic' or 'none'.
+        method: 'publickey', 'password', 'keyboard-interactive', 'gssapi-with-mic' or 'none'; or
+            'wait': another connection tries the same answer first, see :class:`.askonce.AskOnce`.
         description: what is tried, without secrets, for the log.
         pkey: the key, for 'publickey'. It may be shared with other connections.
         password: the password, for 'password'.
@@ -56,6 +58,9 @@ class Attempt:
     handler: Optional[PromptHandler] = field(default=None, repr=False)
 
 
+_WAIT = Attempt("wait", "another connection tries the answer first")
+
+
 class Authenticator:
     """Says what to try next on one connection. Used by one thread at a time.
 
@@ -67,6 +72,7 @@ class Authenticator:
     Attributes:
         server_is_trusted: set to False, it keeps passwords and answers from a server that may not
             be the one meant, see :meth:`.hostkeys.HostKeyChecker.check`. OpenSSH does the same.
+        wake: called, on any thread, after an attempt 'wait': :meth:`again` is to be asked.
     """
 
     def __init__(self, settings: ConnectionSettings, keys: KeyStore) -> None:
@@ -77,6 +83,7 @@ class Authenticator:
             keys: the keys read so far, shared between connections.
         """
         self.server_is_trusted = True
+        self.wake: Callable[[], Any] = lambda: None
         self._settings = settings
         self._store = keys
         self._refusals = 0
@@ -91,6 +98,10 @@ class Authenticator:
         self._agent_keys: Optional[list[AgentKey]] = None
         # In the order in which they were found; a dict to have each once.
         self._notes: dict[str, None] = {}
+        # Whose answer this connection tries for all of them.
+        self._trial: Optional[AskOnce] = None
+        self._ended = False
+        self._held_back = ""
 
     @property
     def may_block(self) -> bool:
@@ -118,6 +129,10 @@ class Authenticator:
             partial: whether the last attempt succeeded, but the server wants another one, too.
         """
         self._note_answer(allowed, partial)
+        return self.again()
+
+    def again(self) -> Optional[Attempt]:
+        """Return what to try next, after a wait: the server has said nothing since."""
         if self._refusals >= MAX_ATTEMPTS:
             self._note(f"gave up after {MAX_ATTEMPTS} attempts, as many as servers usually allow")
             return None
@@ -125,8 +140,9 @@ class Authenticator:
             if self._allowed is None or method in self._allowed:
                 attempt = self._attempt(method)
                 if attempt is not None:
-                    self._last = attempt
-                    self._attempts += 1
+                    if attempt.method != "wait":
+                        self._last = attempt
+                        self._attempts += 1
                     return attempt
         if self._last is None:
             # Nothing to offer: the answer tells which methods there are, or the server lets us in.
@@ -138,6 +154,7 @@ class Authenticator:
         """Return the exception for a connection that found no way in."""
         methods = self._allowed if allowed is None else allowed
         cause = f"Permission denied ({','.join(methods)})" if methods else "Permission denied"
+        cause += self._held_back
         hints = "; ".join(self._hints(methods or ()))
         sentence = f"{self._settings.endpoint}: {cause}." + (f" ({hints})" if hints else "")
         return AuthenticationError(self._settings.node, cause, sentence)
@@ -166,6 +183,7 @@ class Authenticator:
         last = self._last
         if last is None:
             return
+        self._decide(partial)
         if not partial:
             # sshd(8) does not count the method 'none'.
             self._refusals += last.method != "none"
@@ -305,11 +323,43 @@ class Authenticator:
     # -- passwords and questions --
 
     def _password(self) -> Optional[Attempt]:
+        turn = self._turn(self._settings.password)
+        if turn is Turn.WAIT:
+            return _WAIT
         self._done.add("password")
+        if turn is Turn.REFUSED:
+            return None
         password = self._ask_password()
         if password is None:
             return None
         return Attempt("password", "password", password=password)
+
+    def _turn(self, secret: object) -> Turn:
+        """Ask whether an answer may be used now; see :class:`.askonce.AskOnce`."""
+        if not isinstance(secret, AskOnce):
+            return Turn.GO
+        turn = secret.begin(self._settings.node, self.wake)
+        if turn is Turn.REFUSED:
+            self._held_back = f", and what {secret.pilot} has refused is not tried on others"
+        elif turn is Turn.TRY:
+            self._trial = secret
+            if self._ended:
+                self._decide(None)
+        return turn
+
+    def _decide(self, accepted: Optional[bool]) -> None:
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            trial.decide(accepted)
+
+    def succeed(self) -> None:
+        """The server has let the connection in."""
+        self._decide(True)
+
+    def end(self) -> None:
+        """The connection has ended, whatever became of it. On any thread."""
+        self._ended = True
+        self._decide(None)
 
     def _ask_password(self) -> Optional[str]:
         password = self._settings.password
@@ -329,8 +379,14 @@ class Authenticator:
 
     def _interactive(self) -> Optional[Attempt]:
         method = "keyboard-interactive"
-        if self._settings.keyboard_interactive is not None:
+        callback = self._settings.keyboard_interactive
+        if callback is not None:
+            turn = self._turn(callback)
+            if turn is Turn.WAIT:
+                return _WAIT
             self._done.add(method)
+            if turn is Turn.REFUSED:
+                return None
             return Attempt(method, method, handler=self._answer)
         # A password answers the one question of a server that asks for it in this way only.
         by_password = "password" in self._settings.preferred_authentications and (
@@ -338,7 +394,12 @@ class Authenticator:
         )
         if self._settings.password is None or by_password:
             return None
+        turn = self._turn(self._settings.password)
+        if turn is Turn.WAIT:
+            return _WAIT
         self._done.add(method)
+        if turn is Turn.REFUSED:
+            return None
         password = self._ask_password()
         if password is None:
             return None
