@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests import windows
 from tests.servers.leaks import no_leaks as check_leaks
 from tests.servers.sshd import SEARCH_PATH, Sshd, find_sshd
 
@@ -16,6 +17,22 @@ hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, prin
 # The machines are noisy: how long one example took tells nothing.
 hypothesis.settings.register_profile("dev", deadline=None)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--windows-profile", action="store_true", help="play Windows, as far as that can be"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--windows-profile"):
+        windows.play()
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--windows-profile"):
+        windows.deselect(items)
 
 
 def require_sshd() -> None:

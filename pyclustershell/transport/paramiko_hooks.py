@@ -290,9 +290,9 @@ class ClientTransport(paramiko.Transport):
                 self._handle_channel_message(kind, message)
             elif self.aside is not None and 50 <= kind < 80:
                 self.paused = True
-                self.aside(functools.partial(self._handle, kind, message))
+                self.aside(functools.partial(self._take_message, kind, message))
             else:
-                self._handle(kind, message)
+                self._take_message(kind, message)
 
     def guard(self, step: Callable[[], Any]) -> None:
         """Take a step aside. What it raises ends the connection when it is resumed."""
@@ -309,7 +309,7 @@ class ClientTransport(paramiko.Transport):
         else:
             self.feed(b"")
 
-    def _handle(self, kind: int, message: Message) -> None:
+    def _take_message(self, kind: int, message: Message) -> None:
         if kind in (MSG_IGNORE, MSG_DEBUG):
             self._enforce_strict_kex(kind)
             return

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import IO, Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 from ..engine.engine import READ, WRITE, Engine, Watch
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
+from .pipes import PipeEnd, reader, writer
 from .reaper import Reaper
 from .state import Exited, Output, Record, Started, Written
 
@@ -66,8 +67,9 @@ class LocalProcess:
         self._env = env
         self._kill_grace = kill_grace
         self._process: Optional[subprocess.Popen[bytes]] = None
-        self._lines: dict[IO[bytes], tuple[str, LineBuffer]] = {}
-        self._watches: dict[IO[bytes], Watch] = {}
+        self._lines: dict[PipeEnd, tuple[str, LineBuffer]] = {}
+        self._watches: dict[PipeEnd, Watch] = {}
+        self._input: Optional[PipeEnd] = None
         self.stdin = WriteBuffer()
         self._stdin_watch: Optional[Watch] = None
         self._writing = False
@@ -102,22 +104,22 @@ class LocalProcess:
         process = self._process
         if process is None:
             raise RuntimeError(f"{self!r} has not been spawned")
-        for sname, stream in (("stdout", process.stdout), ("stderr", process.stderr)):
-            if stream is not None:
-                os.set_blocking(stream.fileno(), False)
+        for sname, pipe in (("stdout", process.stdout), ("stderr", process.stderr)):
+            if pipe is not None:
+                stream = reader(pipe)
                 self._lines[stream] = (sname, LineBuffer())
                 self._watches[stream] = self._engine.register(
                     stream.fileno(), READ, partial(self._on_readable, stream)
                 )
         if process.stdin is not None:
-            os.set_blocking(process.stdin.fileno(), False)
+            self._input = writer(process.stdin)
         self._deliver(Started())
         if not self._done:
             self.send_input()
 
     # -- output --
 
-    def _on_readable(self, stream: IO[bytes], _events: int) -> None:
+    def _on_readable(self, stream: PipeEnd, _events: int) -> None:
         data = stream.read(_READ_SIZE)
         if data is None:
             return  # not readable after all
@@ -152,7 +154,7 @@ class LocalProcess:
 
     def send_input(self, _events: int = 0) -> None:
         """Send what waits in :attr:`stdin`, as soon and as fast as the process takes it."""
-        stdin = self._process.stdin if self._process is not None else None
+        stdin = self._input
         if stdin is None or stdin.closed or self._writing:
             # (A handler that writes as soon as it hears that something was written: the loop
             # below, from which it was called, goes on with it.)
@@ -172,12 +174,12 @@ class LocalProcess:
         if self.stdin.ended:
             stdin.close()
 
-    def _write_share(self, stdin: IO[bytes]) -> bool:
+    def _write_share(self, stdin: PipeEnd) -> bool:
         """Write a fair share of what waits; returns whether all of it has been written."""
         share = _FAIR_SHARE
         while self.stdin.size and share > 0:
             try:
-                sent: Optional[int] = stdin.write(self.stdin.peek())
+                sent = stdin.write(self.stdin.peek())
             except BrokenPipeError:
                 # Nobody reads it any more.
                 self.stdin.clear()
@@ -219,9 +221,9 @@ class LocalProcess:
         self._watches.clear()
         self._unwatch_stdin()
         self.stdin.clear()
-        if self._process is not None and self._process.stdin is not None:
+        if self._input is not None:
             with suppress(BrokenPipeError):
-                self._process.stdin.close()
+                self._input.close()
 
 
 # How much of what a command says on stderr is kept, for messages.

@@ -72,7 +72,7 @@ class _Gate:
 
     def __init__(self, pipe: IO[bytes], for_writing: bool, closing: socket.socket) -> None:
         self._closing = closing.fileno()
-        self._poll = select.poll() if sys.platform != "win32" else None
+        self._poll = select.poll() if hasattr(select, "poll") else None
         if self._poll is not None:
             self._poll.register(pipe, select.POLLOUT if for_writing else select.POLLIN)
             self._poll.register(self._closing, select.POLLIN)
