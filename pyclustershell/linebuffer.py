@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Optional
 
 
@@ -15,8 +16,9 @@ class LineBuffer:
     __slots__ = ("_partial",)
 
     def __init__(self) -> None:
-        # A list, joined once: a line of many pieces must not cost quadratic time.
-        self._partial: list[bytes] = []
+        # It grows in place, and gives its bytes away without copying them: a line of many pieces
+        # costs linear time, and no memory but its own.
+        self._partial = BytesIO()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take a piece of the stream.
@@ -28,15 +30,16 @@ class LineBuffer:
             The lines that are now complete, in order.
         """
         lines = data.split(b"\n")
+        partial = self._partial
         if len(lines) == 1:
-            if data:
-                self._partial.append(data)
+            partial.write(data)
             return []
         rest = lines.pop()
-        if self._partial:
-            self._partial.append(lines[0])
-            lines[0] = b"".join(self._partial)
-        self._partial = [rest] if rest else []
+        if partial.tell():
+            partial.write(lines[0])
+            lines[0] = partial.getvalue()
+            self._partial = partial = BytesIO()
+        partial.write(rest)
         # The \r of the first line may have come with an earlier piece. To look for one byte costs
         # a fiftieth of what looking for two does, and most output has no \r at all.
         if b"\r" in data or lines[0].endswith(b"\r"):
@@ -45,8 +48,6 @@ class LineBuffer:
 
     def flush(self) -> Optional[bytes]:
         """Give up the unfinished last line, if there is one: the stream has ended."""
-        if not self._partial:
-            return None
-        line = b"".join(self._partial)
-        self._partial = []
-        return line
+        line = self._partial.getvalue()
+        self._partial = BytesIO()
+        return line or None
