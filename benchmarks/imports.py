@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from typing import Optional
 
@@ -27,6 +29,9 @@ IMPORT = "import pyclustershell"
 NODE_SET = "NodeSet('node[1-99]')"
 HELP = "pyclush --help"
 TASK = "task_self()"
+
+# Set where nothing should be left in the folders of the sources.
+NEVER_COMPILED = "PYTHONDONTWRITEBYTECODE"
 
 # Ends with 1 where paramiko was imported, by whatever way the program ends.
 WATCHED = (
@@ -56,7 +61,8 @@ def measure(name: str, code: str, ours: bool = False) -> Contender:
     def run(setup: Setup, meter: Meter) -> None:
         def once() -> int:
             done = subprocess.run(
-                [sys.executable, "-c", WATCHED + code],
+                [sys.executable, "-X", f"pycache_prefix={setup['cache']}", "-c", WATCHED + code],
+                env={key: it for key, it in os.environ.items() if key != NEVER_COMPILED},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
@@ -92,8 +98,9 @@ class Imports(Contest):
 
     @contextlib.contextmanager
     def surroundings(self, options: argparse.Namespace) -> Iterator[Setup]:
-        """Nothing but the number of times."""
-        yield {"times": options.times}
+        """A directory for what is compiled."""
+        with tempfile.TemporaryDirectory() as cache:
+            yield {"times": options.times, "cache": cache}
 
     def tabulate(
         self, results: Results, options: argparse.Namespace

@@ -98,7 +98,7 @@ def pyclustershell(setup: Setup, meter: Meter) -> None:
     for phase in (ZEROS, RANDOM):
         with meter.phase(phase):
             task.run(setup["commands"][phase], nodes=nodes, timeout=RUN_TIMEOUT)
-            sizes = [len(task.node_buffer(node)) for node in cluster.names]
+            sizes = [len(output) for _, output in gathered(task)]
         # A newline at the end, and a carriage return before a newline, are not the lines'.
         check(sizes, cluster.nodes, setup["sizes"][phase])
         task.flush_buffers()
