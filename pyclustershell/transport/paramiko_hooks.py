@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 import socket
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Optional, cast
 
