@@ -136,6 +136,9 @@ class NodeSet(NodeSetBase):
         inst.updaten(nodelist)
         return inst
 
+    #: What scripts call that were written after clush's example.
+    _fromlist1 = fromlist
+
     @classmethod
     def fromall(
         cls,

@@ -44,8 +44,8 @@ _AUTOCLOSED = (
     "ended, as its documentation has it, and get their ev_close."
 )
 _SIGNAL = (
-    "ssh exits with 255 where a signal ended the remote command; here the return code is 128 + n, "
-    "as ClusterShell has it for local commands (API.md, Workers)."
+    "ssh exits with 255 where a signal ended the remote command. Here the return code is 128 + n, "
+    "as ClusterShell has it for local commands."
 )
 _REFUSED = "ssh: connect to host 127.0.1.1 port 1: Connection refused"
 
@@ -66,11 +66,40 @@ def _return_code(rc: int, command: str) -> Difference:
     )
 
 
+def _timed_out(reason: str, command: str, *nodes: str) -> Difference:
+    source = f"<{command}>"
+    names = f"node[1-{len(nodes)}]" if len(nodes) > 1 else "node1"
+    return Difference(
+        reason,
+        {
+            source: [["ev_start", source], ["ev_close", source, True]],
+            **{f"{source} {node}": [["ev_pickup", source, node]] for node in nodes},
+        },
+        {
+            "max_retcode": None,
+            "num_timeout": len(nodes),
+            "iter_keys_timeout": list(nodes),
+            "worker iter_keys_timeout": list(nodes),
+            "did_timeout": True,
+            **dict.fromkeys(("iter_buffers", "iter_retcodes", "worker iter_buffers"), []),
+            **dict.fromkeys(("iter_node_buffers", "worker iter_retcodes"), []),
+            "iter_node_retcodes": [],
+            **dict.fromkeys(("node_retcode node1", "node_rc node1"), "raises KeyError"),
+            **dict.fromkeys(("node_buffer node1", "read node1"), None),
+        },
+    )
+
+
+_NO_PROGRAM = "cannot start a process: [Errno 2] No such file or directory: '/no/such/rsh'"
+_HOST = "no-such-host"
+_DOMAIN = f"{_HOST}.invalid"
+_NO_HOST = f"b'ssh: Could not resolve hostname {_DOMAIN}: Name or service not known'"
+_CR = "<printf 'a\\rb\\r\\nc\\n'>"
 _ALL_NODES = "<echo %hosts; exec sleep 60>"
 
 DIFFERENCES: dict[str, Difference] = {
     "execworker.timeout_with_all_nodes_at_once": Difference(
-        "ClusterShell fails with a TypeError: a NodeSet cannot be the key of a timeout.",
+        "ClusterShell fails with a TypeError where the time of a command with %hosts runs out.",
         {
             _ALL_NODES: [["ev_start", _ALL_NODES], ["ev_close", _ALL_NODES, True]],
             **{
@@ -85,7 +114,7 @@ DIFFERENCES: dict[str, Difference] = {
         theirs_fails=True,
     ),
     "local.abort_in_ev_start": Difference(
-        "ClusterShell fails with an AssertionError.",
+        "ClusterShell fails with an AssertionError where a worker is aborted in its ev_start.",
         _start_and_close("exec sleep 60"),
         {
             "max_retcode": None,
@@ -110,7 +139,7 @@ DIFFERENCES: dict[str, Difference] = {
         _CLOSED, _start_and_close("read line; echo $line; exec sleep 60")
     ),
     "local.resume_in_a_handler": Difference(
-        "ClusterShell forgets the results of the run that it refuses to start again.",
+        "ClusterShell forgets the results so far where a handler calls resume(), which it refuses.",
         notes={"iter_buffers": [["b'one'", ["k"]]], "read": "b'one'"},
     ),
     "local.autoclose": Difference(
@@ -134,10 +163,55 @@ DIFFERENCES: dict[str, Difference] = {
             "node_rc node1": "raises KeyError",
         },
     ),
+    "pdsh.command_timeout": _timed_out(
+        "ClusterShell takes a node that pdsh ended after the command_timeout for one that could not "
+        "be reached. Here it is one that timed out.",
+        "exec sleep 60",
+        "node1",
+        "node2",
+    ),
+    "pdsh.a_name_with_a_domain": Difference(
+        "pdsh shows nodes without their domain where they have it in common, and ClusterShell takes "
+        "what it shows for other nodes. Here nodes keep the names that they were given.",
+        {
+            f"<echo one> {_HOST}": [],
+            f"<echo one> {_DOMAIN}": [
+                ["ev_pickup", "<echo one>", _DOMAIN],
+                ["ev_read", "<echo one>", _DOMAIN, "stdout", _NO_HOST],
+                ["ev_hup", "<echo one>", _DOMAIN, 255],
+            ],
+        },
+        {
+            "iter_buffers": [[_NO_HOST, [_DOMAIN]]],
+            "iter_retcodes": [[255, [_DOMAIN]]],
+            "worker iter_buffers": [[_NO_HOST, f"NodeSet({_DOMAIN})"]],
+            "iter_node_buffers": [[_DOMAIN, _NO_HOST]],
+            "worker iter_retcodes": [[255, f"NodeSet({_DOMAIN})"]],
+            "iter_node_retcodes": [[_DOMAIN, 255]],
+        },
+    ),
+    "rsh.no_such_program": Difference(
+        "Where a local program cannot be started, a line on 'stderr' says why.",
+        {
+            "<echo one> node1": [
+                ["ev_pickup", "<echo one>", "node1"],
+                ["ev_read", "<echo one>", "node1", "stderr", repr(_NO_PROGRAM.encode())],
+                ["ev_hup", "<echo one>", "node1", 255],
+            ]
+        },
+        {"iter_errors": [[repr(_NO_PROGRAM.encode()), ["node1"]]]},
+    ),
+    "remote.command_timeout_runs_out": _timed_out(
+        "The info key command_timeout is a limit for commands over SSH, too, where no timeout= is "
+        "given; ClusterShell has it for pdsh only.",
+        "sleep 4; echo late",
+        "node1",
+    ),
     "remote.killed_by_a_signal": _return_code(137, "kill -9 $$"),
     "remote.ended_by_term": _return_code(143, "kill -TERM $$"),
     "remote.connection_refused_with_stderr_merged": Difference(
-        "What went wrong with a connection comes on 'stderr' in any case (API.md, New here).",
+        "What went wrong with a connection comes on 'stderr' in any case, also where stderr is not "
+        "kept apart.",
         {
             "<echo one> node1": [
                 ["ev_pickup", "<echo one>", "node1"],
@@ -156,6 +230,55 @@ DIFFERENCES: dict[str, Difference] = {
             "node_error node1": f"b'{_REFUSED}'",
             "read node1": None,
         },
+    ),
+    "scripts.a_command_scheduled_in_ev_start": Difference(
+        "ClusterShell fails with a RuntimeError where ev_start or ev_pickup of a run's first "
+        "commands schedules another one.",
+        {
+            **_start_and_close("echo one"),
+            **_start_and_close("echo two"),
+            **{
+                f"<echo {key}> {key}": [
+                    ["ev_pickup", f"<echo {key}>", key],
+                    ["ev_read", f"<echo {key}>", key, "stdout", f"b'{key}'"],
+                    ["ev_hup", f"<echo {key}>", key, 0],
+                ]
+                for key in ("one", "two")
+            },
+        },
+        theirs_fails=True,
+    ),
+    "scripts.a_lone_carriage_return": Difference(
+        "ClusterShell ends a line at a carriage return, too, and puts what stood before it at the "
+        "end. Here a lone carriage return stays where it was, in its line.",
+        {
+            f"{_CR} k": [
+                ["ev_pickup", _CR, "k"],
+                ["ev_read", _CR, "k", "stdout", r"b'a\rb'"],
+                ["ev_read", _CR, "k", "stdout", "b'c'"],
+                ["ev_hup", _CR, "k", 0],
+            ]
+        },
+        {"iter_buffers": [[r"b'a\rb\nc'", ["k"]]]},
+    ),
+    "scripts.an_empty_node_set": Difference(
+        "ClusterShell runs a command on this host where nodes= is an empty string or node set. "
+        "Here that is a ValueError: a command for no node is not one for this host.",
+        {
+            "<echo here>": [],
+            "<echo here> <echo here>": [],
+        },
+        {
+            "empty": "raises ValueError",
+            "max_retcode": None,
+            "iter_buffers": [],
+            "iter_retcodes": [],
+        },
+    ),
+    "scripts.a_thread_whose_handler_raised": Difference(
+        "After an exception ClusterShell's own thread of a task ends. Here it waits for the next "
+        "resume().",
+        notes={"alive": True},
     ),
     "timers.task_timeout_clears_timers": Difference(
         "ClusterShell drops timers that fire after the task's timeout, and ends without a word "

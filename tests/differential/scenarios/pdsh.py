@@ -60,3 +60,12 @@ def no_standard_input(trace: Trace) -> None:
 def stdin_off(trace: Trace) -> None:
     task_self().set_default("distant_worker", WorkerPdsh)
     trace.catch("shell", lambda: task_self().shell("cat", nodes="node1", stdin=False) and None)
+
+
+def command_timeout(trace: Trace) -> None:
+    task_self().set_info("command_timeout", 1)
+    _run(trace, "exec sleep 60")
+
+
+def a_name_with_a_domain(trace: Trace) -> None:
+    _run(trace, "echo one", "no-such-host.invalid")

@@ -119,6 +119,11 @@ def command_timeout_is_for_other_programs(trace: Trace) -> None:
     _run(trace, "echo quick", "node1")
 
 
+def command_timeout_runs_out(trace: Trace) -> None:
+    task_self().set_info("command_timeout", 2)
+    _run(trace, "sleep 4; echo late", "node1")
+
+
 def task_timeout(trace: Trace) -> None:
     task = task_self()
     worker = task.shell("echo before; exec sleep 60", nodes="node1", handler=Recorder(trace))

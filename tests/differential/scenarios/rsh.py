@@ -77,3 +77,11 @@ def as_the_default_worker(trace: Trace) -> None:
         worker = task_self().run("echo on $NODE", nodes="node[1-2]", handler=Recorder(trace))
         trace.note("class", type(worker))
         note_task(trace, task_self())
+
+
+def no_such_program(trace: Trace) -> None:
+    task = task_self()
+    task.set_info("rsh_path", "/no/such/rsh")
+    task.set_default("distant_workername", "rsh")
+    task.run("echo one", nodes="node1", handler=Recorder(trace))
+    note_task(trace, task)
