@@ -101,3 +101,13 @@ def test_the_script_of_a_seed_leaves_the_same_trace(
     theirs, ours = (run[f"generated.{seed}"] for run in generated)
     found = difference(theirs, ours)
     assert not found, f"python -m tests.differential.fuzz {seed}\n{found}"
+
+
+# -- what users are told ---------------------------------------------------------------------------
+
+
+def test_every_difference_is_on_its_page() -> None:
+    page = (SCENARIOS.parents[2] / "docs" / "clustershell.md").read_text(encoding="utf-8")
+    told = " ".join(page.replace("`", "").split())
+    reasons = {difference.reason for difference in DIFFERENCES.values()}
+    assert sorted(reason for reason in reasons if reason not in told) == []

@@ -68,7 +68,6 @@ def _return_code(rc: int, command: str) -> Difference:
 
 def _timed_out(reason: str, command: str, *nodes: str) -> Difference:
     source = f"<{command}>"
-    names = f"node[1-{len(nodes)}]" if len(nodes) > 1 else "node1"
     return Difference(
         reason,
         {
@@ -81,9 +80,12 @@ def _timed_out(reason: str, command: str, *nodes: str) -> Difference:
             "iter_keys_timeout": list(nodes),
             "worker iter_keys_timeout": list(nodes),
             "did_timeout": True,
-            **dict.fromkeys(("iter_buffers", "iter_retcodes", "worker iter_buffers"), []),
-            **dict.fromkeys(("iter_node_buffers", "worker iter_retcodes"), []),
-            "iter_node_retcodes": [],
+            **{
+                f"{who}iter_{what}": []
+                for who in ("", "worker ")
+                for what in ("buffers", "retcodes")
+            },
+            **{f"iter_node_{what}": [] for what in ("buffers", "retcodes")},
             **dict.fromkeys(("node_retcode node1", "node_rc node1"), "raises KeyError"),
             **dict.fromkeys(("node_buffer node1", "read node1"), None),
         },
@@ -164,15 +166,15 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "pdsh.command_timeout": _timed_out(
-        "ClusterShell takes a node that pdsh ended after the command_timeout for one that could not "
-        "be reached. Here it is one that timed out.",
+        "ClusterShell takes a node that pdsh ended after the command_timeout for one that could "
+        "not be reached. Here it is one that timed out.",
         "exec sleep 60",
         "node1",
         "node2",
     ),
     "pdsh.a_name_with_a_domain": Difference(
-        "pdsh shows nodes without their domain where they have it in common, and ClusterShell takes "
-        "what it shows for other nodes. Here nodes keep the names that they were given.",
+        "pdsh shows nodes without their domain where they have it in common, and ClusterShell "
+        "takes what it shows for other nodes. Here nodes keep the names that they were given.",
         {
             f"<echo one> {_HOST}": [],
             f"<echo one> {_DOMAIN}": [
