@@ -14,20 +14,42 @@ if TYPE_CHECKING:
 class EventHandler:
     """Base class of event handlers: override the events that you want to hear of.
 
-    All of them are called on the thread of the task that runs the worker, one at a time: no locks
-    are needed between them. An exception that leaves one ends the run: it leaves ``Task.resume()``,
-    every worker and timer of the run is closed first, and the task can be used again.
+    All of them are called on the thread of the task that runs the worker, timer or port, one at a
+    time: no locks are needed between them. While one runs, nothing else of the task does; what may
+    take long belongs into another thread, which reports through a port.
+
+    For each worker the order is: ``ev_start`` once; then for each node ``ev_pickup``, any number of
+    ``ev_read`` and ``ev_written``, and ``ev_hup``; and ``ev_close`` once, when all nodes have
+    ended. Between nodes there is no order. A node that timed out, or was aborted, has no ``ev_hup``.
+    A worker that was ended before any of its nodes had its turn (see the fanout) has no event.
+
+    An event may schedule workers and timers (they start before the call returns, as far as the
+    fanout allows), write to workers, abort them or the task, and read results. Not so
+    ``Task.resume()``: the task is running.
+
+    An exception that leaves one ends the run: every worker of the run is closed first, with an
+    ``ev_close`` for each that had started, and every timer is dropped; then it leaves
+    ``Task.resume()``, or goes to ``Task.excepthook`` in a task's own thread. The task can be used
+    again. Exceptions in the events of that ending itself are dropped.
     """
 
     def ev_start(self, worker: Worker) -> None:
-        """A worker begins: once, just before its first node's :meth:`ev_pickup`."""
+        """A worker begins.
+
+        When: once, when the first command of the worker has started, or could not be; then follows
+        its :meth:`ev_pickup`. Of a worker that is scheduled from a handler, a local command starts
+        before ``Task.shell()`` returns; a command over SSH has to be connected to first.
+
+        Args:
+            worker: the worker; what is written to it from here on reaches every node.
+        """
 
     def ev_pickup(self, worker: Worker, node: str) -> None:
         """A node's command has started.
 
-        Called once per node, before its output. Where no command could be started (a connection
-        failed), it comes just before the failure is reported through :meth:`ev_read` and
-        :meth:`ev_hup`, so that every ev_hup has had its ev_pickup.
+        When: once per node, before its output. Where no command could be started (a connection
+        failed, time ran out before there was one), it comes just before that is told, so that every
+        :meth:`ev_hup` has had its ev_pickup.
 
         Args:
             worker: the worker.
@@ -36,6 +58,10 @@ class EventHandler:
 
     def ev_read(self, worker: Worker, node: str, sname: str, msg: bytes) -> None:
         """A line of output has come.
+
+        When: for each line, in the order of the stream; a last line without a newline counts, when
+        its stream has ended. The line is in the buffers already (``worker.read(node)``). Why a
+        connection failed comes as a line of 'stderr', too.
 
         Args:
             worker: the worker.
@@ -47,33 +73,44 @@ class EventHandler:
     def ev_error(self, worker: Worker) -> None:
         """A line of stderr has come, ``worker.current_errmsg``: the older form.
 
-        Called before :meth:`ev_read`, which tells of the same line (unless it has the older form,
+        When: before :meth:`ev_read`, which tells of the same line (unless it has the older form,
         too, and hears of stdout only).
+
+        Args:
+            worker: the worker.
         """
 
     def ev_written(self, worker: Worker, node: str, sname: str, size: int) -> None:
         """Bytes given to ``worker.write()`` have been sent to a node.
 
+        When: each time that some were, perhaps from within ``worker.write()`` itself. Who has much
+        to write goes on here, while ``worker.input_full`` is False.
+
         Args:
             worker: the worker.
             node: the node's name, or the worker's key for a local command.
-            sname: 'stdin'.
+            sname: 'stdin' (or the name given to a stream of a StreamWorker).
             size: how many bytes were sent, in bytes.
         """
 
     def ev_hup(self, worker: Worker, node: str, rc: Optional[int]) -> None:
         """A node's command has ended; all its output has been read.
 
-        Not called for a node that timed out.
+        When: once per node, as its last event, but not for one that timed out or was aborted. Its
+        place in the fanout is free: what is scheduled from here may start at once.
 
         Args:
             worker: the worker.
             node: the node's name, or the worker's key for a local command.
-            rc: its exit status; 128 + n if signal n ended it; 255 if no command could be run.
+            rc: its exit status; 128 + n if signal n ended it; 255 if no command could be run; None
+                for a StreamWorker.
         """
 
     def ev_close(self, worker: Worker, timedout: bool) -> None:
-        """The worker has ended on all its nodes: once, after every other event of the worker.
+        """The worker has ended on all its nodes.
+
+        When: once, after every other event of the worker, also where it was aborted or the run is
+        being ended; but only if it had started. Its results are complete.
 
         Args:
             worker: the worker, whose results can now be read.
@@ -81,13 +118,36 @@ class EventHandler:
         """
 
     def ev_port_start(self, port: Any) -> None:
-        """A port is ready for messages."""
+        """A port is ready for messages.
+
+        When: once, before the port's first message: as ``Task.port()`` is called in a running task,
+        or else when the next run begins.
+
+        Args:
+            port: the port.
+        """
 
     def ev_msg(self, port: Any, msg: Any) -> None:
-        """A message was sent to a port, from any thread."""
+        """A message was sent to a port, from any thread.
+
+        When: for each message, in the order in which they were sent. Who waits in ``port.msg()``
+        goes on just before this is called.
+
+        Args:
+            port: the port.
+            msg: what was sent.
+        """
 
     def ev_timer(self, timer: EngineTimer) -> None:
-        """A timer fires."""
+        """A timer fires.
+
+        When: when its time has come and the task is running; late, where another handler took long,
+        but once for each time. Afterwards a timer without an interval is no longer valid, unless
+        ``timer.set_nextfire()`` is called here.
+
+        Args:
+            timer: the timer.
+        """
 
 
 #: By handler class, which of its methods have the old form: the signatures are read once per class.

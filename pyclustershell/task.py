@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
 from contextlib import suppress
-from socket import gethostname
 from traceback import print_exception
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, ClassVar, Optional, TypeVar, Union, cast
+from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, Union, cast
 
-from .defaults import Defaults, config_paths
+from .defaults import Defaults
 from .engine.engine import Engine
 from .engine.limits import ensure_descriptors
 from .engine.polling import make_selector
@@ -34,10 +31,10 @@ from .taskconnections import TaskConnections
 from .taskresults import TaskResults
 from .tasksettings import TaskSettings, check_info
 from .taskthread import TaskThread
+from .tasktopology import TaskTopology
 from .transport.reaper import Reaper, process_reaper
 
 if TYPE_CHECKING:
-    from .topology import TopologyTree
     from .transport.config.answers import Unanswered
     from .transport.config.options import SSHOptions
     from .transport.config.settings import ConnectionSettings
@@ -92,16 +89,29 @@ def _on_tasks_thread(method: Method) -> Method:
     return cast(Method, call)
 
 
-class Task(TaskResults):
+class Task(TaskResults, TaskTopology):
     """Runs workers in one thread, and keeps their results.
 
     There is one task per thread. :func:`task_self` gives the calling thread's, in which
     :meth:`resume` runs and returns when everything has ended. ``Task()`` makes one with a thread of
-    its own: there resume() returns at once, and :meth:`join` or :func:`task_wait` wait.
+    its own: there resume() returns at once, and :meth:`join` or :func:`task_wait` wait. A program
+    does not end before such a run has.
+
+    What is scheduled (:meth:`shell`, :meth:`copy`, :meth:`schedule`, :meth:`timer`) waits for the
+    next resume(); in a running task, from a handler, it starts before the call returns, as far as
+    the fanout allows. Clients start in the order of scheduling, then in that of the node set.
+
+    Handlers are called on the task's thread only, one at a time; :class:`~.event.EventHandler` says
+    when, and what follows. What one raises ends the run, and leaves resume(); in a task's own
+    thread it goes to :attr:`excepthook`. Either way all workers have been ended, and the task can
+    be used again.
+
+    Results last until the next resume(), or :meth:`abort`. They can be read from handlers, and
+    after the run; from other threads when the task has been joined.
 
     From other threads, ``shell``, ``schedule``, ``timer``, ``port``, ``remove_port``, ``set_info``,
-    ``set_default``, ``resume``, ``suspend``, ``join``, ``abort`` and a port's messages are safe;
-    results are to be read when the task has been joined.
+    ``set_default``, ``resume``, ``suspend``, ``join``, ``abort`` and a port's messages are safe.
+    What they ask for is done in the loop's next pass, or at the start of the next run.
 
     Connections are made when the first worker needs them; they outlive the run and serve the next
     one, until :meth:`close`, the end of a ``with`` block, or the end of the process.
@@ -112,9 +122,6 @@ class Task(TaskResults):
         defaults: what a new task's info and default keys are; None for
             :data:`~.defaults.DEFAULTS`.
     """
-
-    #: Where topologies are looked for; None for ClusterShell's places (see config_paths()).
-    TOPOLOGY_CONFIGS: ClassVar[Optional[Sequence[str]]] = None
 
     def __new__(
         cls, thread: Optional[threading.Thread] = None, defaults: Optional[Defaults] = None
@@ -137,9 +144,6 @@ class Task(TaskResults):
         self._settings = TaskSettings(defaults)
         self._engine = Engine(make_selector=lambda: make_selector(self.default("engine")))
         self._connections = TaskConnections(self._engine, self.reaper, self._settings)
-        #: The tree that was loaded, see :meth:`load_topology`; None if none was.
-        self.topology: Optional[TopologyTree] = None
-        self._looked_for_topology = False
         self._excepthook: ExceptHook = self.default_excepthook
         self._runner: Optional[TaskThread] = None
         if thread is not None:
@@ -245,44 +249,6 @@ class Task(TaskResults):
             then: asks it again.
         """
         self._connections.find_out(question, lambda: self.post(then))
-
-    def load_topology(self, topology_file: str) -> None:
-        """Read a topology file; :attr:`topology` is then the tree that begins at this host.
-
-        There are no gateways here: with a topology, commands for nodes are refused unless they are
-        given ``tree=False``, or the default key ``auto_tree`` is False.
-
-        Raises:
-            TopologyError: the file is wrong, or this host is not in it. The topology stays as it
-                was.
-        """
-        from .topology import TopologyParser
-
-        self.topology = TopologyParser(topology_file).tree(gethostname().partition(".")[0])
-
-    def refuse_tree(self, tree: Optional[bool]) -> None:
-        """Refuse to connect directly to nodes that ClusterShell would reach through gateways.
-
-        Args:
-            tree: whether gateways were asked for; None where nothing was said.
-
-        Raises:
-            TaskError: there is a topology to go by.
-            TopologyError: there is one, and it is wrong.
-        """
-        if tree is False:
-            return
-        if self.topology is None and not self._looked_for_topology:
-            self._looked_for_topology = True
-            for filename in reversed(self.TOPOLOGY_CONFIGS or config_paths("topology.conf")):
-                if os.path.exists(filename):
-                    self.load_topology(filename)
-                    break
-        if self.topology is not None and self.default("auto_tree"):
-            raise TaskError(
-                "there is a topology, but gateways are not supported: with tree=False, or "
-                "set_default('auto_tree', False), nodes are connected to directly"
-            )
 
     # -- running --
 
