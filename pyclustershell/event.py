@@ -20,8 +20,9 @@ class EventHandler:
 
     For each worker the order is: ``ev_start`` once; then for each node ``ev_pickup``, any number of
     ``ev_read`` and ``ev_written``, and ``ev_hup``; and ``ev_close`` once, when all nodes have
-    ended. Between nodes there is no order. A node that timed out, or was aborted, has no ``ev_hup``.
-    A worker that was ended before any of its nodes had its turn (see the fanout) has no event.
+    ended. Between nodes there is no order. A node that timed out, or was aborted, has no
+    ``ev_hup``. A worker that was ended before any of its nodes had its turn (see the fanout) has no
+    event.
 
     An event may schedule workers and timers (they start before the call returns, as far as the
     fanout allows), write to workers, abort them or the task, and read results. Not so

@@ -59,11 +59,11 @@ class TaskTopology:
         if tree is False:
             return
         if self.topology is None and not self._looked_for_topology:
-            self._looked_for_topology = True
             for filename in reversed(self.TOPOLOGY_CONFIGS or config_paths("topology.conf")):
                 if os.path.exists(filename):
                     self.load_topology(filename)
                     break
+            self._looked_for_topology = True
         if self.topology is not None and self.default("auto_tree"):
             raise TaskError(
                 "there is a topology, but gateways are not supported: with tree=False, or "

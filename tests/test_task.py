@@ -470,8 +470,9 @@ def test_a_topology_is_found_where_clustershell_looks_for_it(
     monkeypatch.setenv("CLUSTERSHELL_CFGDIR", str(tmp_path))
     (tmp_path / "topology.conf").write_text("[routes]\nelsewhere: node[1-8]\n")
     task.run("true")
-    with pytest.raises(TopologyError, match="to begin at"):
-        task.shell("true", nodes="node1")
+    for _ in range(2):
+        with pytest.raises(TopologyError, match="to begin at"):
+            task.shell("true", nodes="node1")
 
 
 def test_a_wrong_topology_leaves_the_old_one(task: Task, tmp_path: Path) -> None:
