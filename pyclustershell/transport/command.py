@@ -6,10 +6,10 @@ import logging
 from contextlib import suppress
 from typing import Any, Callable, Optional
 
-from paramiko import ChannelException, SSHException
+from paramiko import SSHException
 
 from ..engine.engine import READ, Engine, Watch
-from ..exceptions import ConnectionLostError, NodeError, SessionError
+from ..exceptions import NodeError, SessionError
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
 from .config.settings import ConnectionSettings
@@ -17,6 +17,7 @@ from .connection import Connection
 from .paramiko_hooks import ExecChannel, read_available, write_available
 from .pool import TransportPool
 from .reaper import Reaper
+from .session import RemoteSession
 from .state import (
     COMMAND_MOVES,
     CommandEvent,
@@ -66,11 +67,8 @@ _FAIR_SHARE = 4 << 20
 _PACKET_SIZE = 1 << 15
 
 
-class RemoteCommand:
+class RemoteCommand(RemoteSession):
     """A command on one node, from the request for a connection to its last line of output.
-
-    Its state belongs to the engine's thread. What is called where the transport is fed only sends
-    the next request, or posts.
 
     Args:
         settings: whom to connect to; the pool's key.
@@ -90,6 +88,8 @@ class RemoteCommand:
             before the start.
     """
 
+    refusal = "The server refused to run the command"
+
     def __init__(
         self,
         settings: ConnectionSettings,
@@ -102,20 +102,13 @@ class RemoteCommand:
         merge_stderr: bool = False,
         kill_grace: Optional[float] = 2.0,
     ) -> None:
-        self.settings = settings
-        self.on_turn = on_turn
+        super().__init__(settings, engine, pool, on_turn)
         self.state = CommandState.OPENING
         self._command = command
-        self._engine = engine
-        self._pool = pool
         self._reaper = reaper
         self._deliver = deliver
         self._merge_stderr = merge_stderr
         self._kill_grace = kill_grace
-        self._connection: Optional[Connection] = None
-        self._reused = False
-        self._channel: Optional[ExecChannel] = None
-        self._requested = False
         self._watch: Optional[Watch] = None
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()
@@ -128,6 +121,11 @@ class RemoteCommand:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
 
     @property
+    def opening(self) -> bool:
+        """Whether the command has still to start."""
+        return self.state is CommandState.OPENING
+
+    @property
     def done(self) -> bool:
         """Whether the command has ended, one way or the other. Any callback may have ended it."""
         return self.state is CommandState.DONE
@@ -138,93 +136,23 @@ class RemoteCommand:
         self.state = move(COMMAND_MOVES, before, event)
         return before
 
-    # -- getting a connection and a channel --
+    def _move_to_done(self) -> bool:
+        return self._move(CommandEvent.CLOSED) is not CommandState.DONE
 
-    def start(self) -> None:
-        """Ask for a connection."""
-        self._pool.lease(self)
+    # -- the start --
 
-    def on_leased(self, connection: Connection, reused: bool) -> None:
-        """Ask for a channel. On the engine's thread, or on one that authenticated aside."""
-        if self.done:
-            self._pool.release(connection)
-            return
-        self._connection = connection
-        self._reused = reused
-        # A peer that vanished without a word is found out here, before the command starts.
-        if reused:
-            self._watch_opening(connection, self.settings.connect_timeout)
-        else:
-            # What a server does for a session (PAM, home directories) is still part of logging in.
-            self._engine.post(self._watch_opening, connection, self.settings.auth_timeout)
-        connection.transport.open_exec_channel(self._on_opened)
-
-    def _watch_opening(self, connection: Connection, patience: float) -> None:
-        if self.state is CommandState.OPENING:
-            self._engine.call_later(patience, lambda: self._on_silence(connection))
-
-    def _on_opened(
-        self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
-    ) -> None:
-        # Where the transport is fed.
-        if channel is None:
-            self._engine.post(self._on_refused, refusal)
-            return
-        if self.done:
-            channel.close()
-            return
-        channel.settimeout(0.0)
+    def _request(self, channel: ExecChannel) -> None:
         channel.set_combine_stderr(self._merge_stderr)
         channel.watch(self._post_status, self._post_window)
-        self._channel = channel
         for name, value in self.settings.env:
             channel.set_environment_variable(name, value)
         if self.settings.forward_agent and self._connection is not None:
             self._connection.forward_agent(channel)
         if self.settings.pty:
             channel.request_pty()
-        self._requested = True
-        channel.request_exec(self._command, lambda: self._engine.post(self._on_answer))
+        channel.request_exec(self._command, self._post_answer)
 
-    def _on_silence(self, connection: Connection) -> None:
-        """The server has not answered in time: replace a reused connection, or fail."""
-        if self.state is CommandState.OPENING and self._connection is connection:
-            connection.close()
-            phase = "exec request" if self._requested else "channel open"
-            self.on_lost(
-                ConnectionLostError(
-                    self.settings.node,
-                    f"Connection timed out during {phase}",
-                    f"Timeout, server {self.settings.hostname} not responding to {phase}.",
-                )
-            )
-
-    def _on_refused(self, refusal: Optional[ChannelException]) -> None:
-        connection = self._connection
-        if self._reused and connection is not None and not self.done:
-            # What was left running there (see kill_grace) still has a session, and the server
-            # allows no more (MaxSessions in sshd_config(5)). A new connection has none.
-            connection.close()
-            self._lease_another()
-            return
-        if self._move(CommandEvent.CLOSED) is CommandState.DONE:
-            return
-        reason = refusal.args[1] if refusal is not None else "no reason given"
-        self._give_back()
-        self._fail(SessionError(self.settings.node, f"The server refused a session: {reason}"))
-
-    def _on_answer(self) -> None:
-        """The server has answered the request for the command."""
-        channel = self._channel
-        if self.done or channel is None:
-            return
-        if not channel.was_granted:
-            if not channel.was_refused and not channel.closed_by_server:
-                return  # the connection has ended: on_lost follows, and knows why
-            self._move(CommandEvent.CLOSED)
-            self._give_back()
-            self._fail(SessionError(self.settings.node, "The server refused to run the command"))
-            return
+    def _on_granted(self, channel: ExecChannel) -> None:
         try:
             self._watch = self._engine.register(channel, READ, self._on_readable)
         except OSError as error:
@@ -404,14 +332,7 @@ class RemoteCommand:
     def _fail(self, error: NodeError) -> None:
         self._deliver(Failed(error))
 
-    def on_lost(self, error: NodeError) -> None:
-        """The connection could not be made, or it is gone. On the engine's thread."""
-        if self.done:
-            return
-        if self.state is CommandState.OPENING and self._reused and not self._requested:
-            # It had died in the pool: the command cannot have started. Nobody need know.
-            self._lease_another()
-            return
+    def _on_connection_lost(self, error: NodeError) -> None:
         channel = self._channel
         if channel is not None and self.state is not CommandState.OPENING:
             self._drain_all(channel)
@@ -427,22 +348,9 @@ class RemoteCommand:
             channel.close()
         self._fail(error)
 
-    def _lease_another(self) -> None:
-        self._connection = None
-        self._reused = False
-        self._pool.lease(self)
-
-    def _give_back(self) -> None:
-        """Close the channel, and give the connection to the next one."""
+    def _stop(self) -> None:
         self._stop_reading()
         self.stdin.clear()
-        channel, connection = self._channel, self._connection
-        self._connection = None
-        if channel is not None:
-            # Unregistered before: a closed channel's descriptor would be made anew.
-            channel.close()
-        if connection is not None:
-            self._pool.release(connection)
 
     def abort(self) -> None:
         """End the command, and deliver nothing any more.
@@ -451,8 +359,7 @@ class RemoteCommand:
         """
         if self._move(CommandEvent.ABORTED) is CommandState.DONE:
             return
-        self._stop_reading()
-        self.stdin.clear()
+        self._stop()
         channel, connection = self._channel, self._connection
         self._connection = None
         if connection is None:

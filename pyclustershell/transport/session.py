@@ -1,0 +1,204 @@
+"""A session channel on one node: how it comes by its connection, and how it gives it back."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Optional
+
+from paramiko import ChannelException
+
+from ..engine.engine import Engine
+from ..exceptions import ConnectionLostError, NodeError, SessionError
+from .config.settings import ConnectionSettings
+from .connection import Connection
+from .paramiko_hooks import ExecChannel
+from .pool import TransportPool
+
+
+class RemoteSession:
+    """What runs in a session channel (RFC 4254 6) over a leased connection.
+
+    It asks for a connection, for a channel, and for what shall run in it; it asks again where the
+    connection had died in the pool. From then on it is the subclass's, which says what to ask for, what to do with it, and which states there are.
+
+    Its state belongs to the engine's thread. What is called where the transport is fed only sends
+    the next request, or posts.
+
+    Args:
+        settings: whom to connect to; the pool's key.
+        engine: the engine.
+        pool: where the connection comes from.
+        on_turn: called on the engine's thread when a connection has been found, to be dialed or
+            reused: from now on, time is the node's.
+    """
+
+    #: What is asked for, as RFC 4254 6.5 calls it.
+    asks_for = "exec"
+    #: What is said where the server refuses what was asked for.
+    refusal = "The server refused the request"
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        engine: Engine,
+        pool: TransportPool,
+        on_turn: Callable[[], Any],
+    ) -> None:
+        self.settings = settings
+        self.on_turn = on_turn
+        self._engine = engine
+        self._pool = pool
+        self._connection: Optional[Connection] = None
+        self._reused = False
+        self._channel: Optional[ExecChannel] = None
+        self._requested = False
+
+    # -- for the subclass to say --
+
+    @property
+    def opening(self) -> bool:
+        """Whether what was asked for has still to be granted."""
+        raise NotImplementedError
+
+    @property
+    def done(self) -> bool:
+        """Whether the session has ended, one way or the other. Any callback may have ended it."""
+        raise NotImplementedError
+
+    def _move_to_done(self) -> bool:
+        """The channel or the connection has closed; False if the session had ended before."""
+        raise NotImplementedError
+
+    def _request(self, channel: ExecChannel) -> None:
+        """Ask for what shall run; :meth:`_post_answer` is to be called with the answer."""
+        raise NotImplementedError
+
+    def _on_granted(self, channel: ExecChannel) -> None:
+        """It runs. On the engine's thread."""
+        raise NotImplementedError
+
+    def _on_connection_lost(self, error: NodeError) -> None:
+        """The connection could not be made, or it is gone, for good. On the engine's thread."""
+        raise NotImplementedError
+
+    def _stop(self) -> None:
+        """Forget what was to be sent and received: the channel is about to be closed."""
+        raise NotImplementedError
+
+    def _fail(self, error: NodeError) -> None:
+        """Tell why the session, which has ended, could not be or was lost."""
+        raise NotImplementedError
+
+    # -- getting a connection and a channel --
+
+    def start(self) -> None:
+        """Ask for a connection."""
+        self._pool.lease(self)
+
+    def on_leased(self, connection: Connection, reused: bool) -> None:
+        """Ask for a channel. On the engine's thread, or on one that authenticated aside."""
+        if self.done:
+            self._pool.release(connection)
+            return
+        self._connection = connection
+        self._reused = reused
+        # A peer that vanished without a word is found out here, before anything starts.
+        if reused:
+            self._watch_opening(connection, self.settings.connect_timeout)
+        else:
+            # What a server does for a session (PAM, home directories) is still part of logging in.
+            self._engine.post(self._watch_opening, connection, self.settings.auth_timeout)
+        connection.transport.open_exec_channel(self._on_opened)
+
+    def _watch_opening(self, connection: Connection, patience: float) -> None:
+        if self.opening:
+            self._engine.call_later(patience, lambda: self._on_silence(connection))
+
+    def _on_opened(
+        self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
+    ) -> None:
+        # Where the transport is fed.
+        if channel is None:
+            self._engine.post(self._on_refused, refusal)
+            return
+        if self.done:
+            channel.close()
+            return
+        channel.settimeout(0.0)
+        self._channel = channel
+        self._requested = True
+        self._request(channel)
+
+    def _post_answer(self) -> None:
+        # Where the transport is fed, perhaps with the channel's lock held.
+        self._engine.post(self._on_answer)
+
+    def _on_silence(self, connection: Connection) -> None:
+        """The server has not answered in time: replace a reused connection, or fail."""
+        if self.opening and self._connection is connection:
+            connection.close()
+            phase = f"{self.asks_for} request" if self._requested else "channel open"
+            self.on_lost(
+                ConnectionLostError(
+                    self.settings.node,
+                    f"Connection timed out during {phase}",
+                    f"Timeout, server {self.settings.hostname} not responding to {phase}.",
+                )
+            )
+
+    def _on_refused(self, refusal: Optional[ChannelException]) -> None:
+        connection = self._connection
+        if self._reused and connection is not None and not self.done:
+            # What was left running there (see kill_grace) still has a session, and the server
+            # allows no more (MaxSessions in sshd_config(5)). A new connection has none.
+            connection.close()
+            self._lease_another()
+            return
+        if not self._move_to_done():
+            return
+        reason = refusal.args[1] if refusal is not None else "no reason given"
+        self._give_back()
+        self._fail(SessionError(self.settings.node, f"The server refused a session: {reason}"))
+
+    def _on_answer(self) -> None:
+        """The server has answered the request."""
+        channel = self._channel
+        if self.done or channel is None:
+            return
+        if channel.was_granted:
+            self._on_granted(channel)
+            return
+        if not channel.was_refused and not channel.closed_by_server:
+            return  # the connection has ended: on_lost follows, and knows why
+        self._move_to_done()
+        self._give_back()
+        self._fail(SessionError(self.settings.node, self.refusal))
+
+    # -- losing it --
+
+    def on_lost(self, error: NodeError) -> None:
+        """The connection could not be made, or it is gone. On the engine's thread."""
+        if self.done:
+            return
+        if self.opening and self._reused and not self._requested:
+            # It had died in the pool: nothing can have started. Nobody need know.
+            self._lease_another()
+        else:
+            self._on_connection_lost(error)
+
+    def _lease_another(self) -> None:
+        self._connection = None
+        self._reused = False
+        self._pool.lease(self)
+
+    # -- giving it back --
+
+    def _give_back(self) -> None:
+        """Close the channel, and give the connection to the next one."""
+        self._stop()
+        channel, connection = self._channel, self._connection
+        self._connection = None
+        if channel is not None:
+            # Unregistered before: a closed channel's descriptor would be made anew.
+            channel.close()
+        if connection is not None:
+            self._pool.release(connection)
