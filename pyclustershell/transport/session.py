@@ -18,7 +18,8 @@ class RemoteSession:
     """What runs in a session channel (RFC 4254 6) over a leased connection.
 
     It asks for a connection, for a channel, and for what shall run in it; it asks again where the
-    connection had died in the pool. From then on it is the subclass's, which says what to ask for, what to do with it, and which states there are.
+    connection had died in the pool. From then on it is the subclass's, which says what to ask for,
+    what to do with it, and which states there are.
 
     Its state belongs to the engine's thread. What is called where the transport is fed only sends
     the next request, or posts.
