@@ -15,8 +15,9 @@ from pyclustershell.transport.dialer import Address, Dialer, Resolver, interleav
 from tests.servers.faults import dropping_address, refusing_address
 
 
-def address(host: str, port: int) -> Address:
-    return Address(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))
+def address(host: str, port: int, *_scope: int) -> Address:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return Address(family, socket.SOCK_STREAM, 0, "", (host, port))
 
 
 class DialingClient(EngineClient):
@@ -93,6 +94,44 @@ def test_the_local_address(listener: Any) -> None:
     assert error is not None
 
 
+@pytest.fixture
+def listener6() -> Any:
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError as error:
+        pytest.skip(f"no IPv6 on the loopback interface: {error}")
+    with listener:
+        yield listener
+
+
+def test_the_other_family_where_the_first_one_does_not_answer(
+    listener: Any, listener6: Any
+) -> None:
+    four, six = listener.getsockname(), listener6.getsockname()
+    with refusing_address() as refusing, dropping_address() as dropping:
+        for dead in (refusing, dropping):
+            sock, error = dial([address(*dead), address(*six)])
+            assert (error, sock.getpeername()) == (None, six)
+            sock.close()
+    with refusing_address("::1") as refusing6:
+        sock, error = dial([address(*refusing6), address(*four)])
+        assert (error, sock.getpeername()) == (None, four)
+        sock.close()
+
+
+def test_the_local_address_chooses_the_family(listener: Any, listener6: Any) -> None:
+    # As with ssh: of the server's addresses, those of the local one's family are left.
+    addresses = [address(*listener.getsockname()), address(*listener6.getsockname())]
+    for local, listening in (("::1", listener6), ("127.0.0.9", listener)):
+        sock, _error = dial(addresses, bind_address=local)
+        assert sock.getpeername() == listening.getsockname()
+        assert sock.getsockname()[0] == local
+        sock.close()
+    sock, error = dial(addresses[:1], bind_address="::1")
+    assert sock is None
+    assert error is not None
+
+
 def test_families_take_turns() -> None:
     four = [Address(socket.AF_INET, 1, 0, "", (str(n), 1)) for n in range(3)]
     six = [Address(socket.AF_INET6, 1, 0, "", (str(n), 1)) for n in range(2)]
@@ -157,3 +196,27 @@ def test_many_names_share_a_few_threads(monkeypatch: pytest.MonkeyPatch) -> None
     for _ in range(100):
         assert done.acquire(timeout=10)
     assert len(threads) <= dialer._RESOLVER_THREADS
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "found"),
+    [
+        (socket.AF_UNSPEC, "::1", True),
+        (socket.AF_INET6, "::1", True),
+        (socket.AF_INET, "::1", False),
+        (socket.AF_INET6, "127.0.0.1", False),
+    ],
+)
+def test_the_address_family(family: int, host: str, found: bool) -> None:
+    answers: list[Any] = []
+    done = threading.Event()
+
+    def then(addresses: list[Address], error: Any) -> None:
+        answers.extend([addresses, error])
+        done.set()
+
+    Resolver().resolve(host, 22, family, then)
+    assert done.wait(20)
+    addresses, error = answers
+    assert bool(addresses) is found
+    assert (error is None) is found

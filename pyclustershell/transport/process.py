@@ -265,7 +265,7 @@ class PipedProcess:
         )
         self._reaper = reaper
         self._complaint = b""
-        self._ended = False
+        self._ended = self._killed = False
         # Each thread closes its own.
         self._sock = sock
         output = sock.dup()
@@ -328,7 +328,7 @@ class PipedProcess:
     def why_ended(self) -> Optional[str]:
         """How the command ended by itself, with what it said last; None where all was well."""
         status = self._process.poll()
-        if self._ended or not status:
+        if self._killed or not status:
             return None
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
         lines = self._complaint.decode(errors="replace").split("\n")
@@ -340,7 +340,8 @@ class PipedProcess:
         if self._ended:
             return
         self._ended = True
-        if self._process.poll() is None:
+        self._killed = self._process.poll() is None
+        if self._killed:
             _signal_group(self._process, signal.SIGTERM)
         _reap(self._process, self._reaper, _END_GRACE)
 

@@ -32,7 +32,8 @@ class TunnelStream(PacketStream):
         carrier: the jump host's connection.
         engine: the engine.
         address: whom it leads to, for messages.
-        on_closed: called once, on any thread, when this side has closed the stream.
+        on_closed: called once, on any thread, when this side has closed the stream, unless the
+            jump host's connection has ended before.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TunnelStream(PacketStream):
         self._on_closed = on_closed
         self._on_readable: Optional[Callable[[], bool]] = None
         self._posted = False
+        self._lost = False
         channel.settimeout(0.0)
         channel.watch(lambda: None, self.flush)
 
@@ -119,12 +121,17 @@ class TunnelStream(PacketStream):
     @property
     def ended_below(self) -> bool:
         """Whether the jump host's connection has ended, and not just this channel of it."""
-        return self._channel.closed and not self._channel.closed_by_server and not self._shut
+        if self._shut:
+            return self._lost
+        return self._channel.closed and not self._channel.closed_by_server
 
     def close(self) -> None:
         """Close the channel, on any thread. The jump host's connection goes on."""
         if self._shut:
             return
+        # It is asked for after the transport has closed us.
+        self._lost = self.ended_below
         self._shut = True
         self._channel.close()
-        self._on_closed()
+        if not self._lost:
+            self._on_closed()

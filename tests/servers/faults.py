@@ -312,7 +312,8 @@ def disconnect_at_once(connection: socket.socket) -> None:
 @contextlib.contextmanager
 def refusing_address(host: str = "127.0.0.1") -> Iterator[Address]:
     """An address that refuses connections, for as long as the with block lasts."""
-    with socket.socket() as holder:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as holder:
         # Bound and not listening: the port is ours, and its connections are refused.
         holder.bind((host, 0))
         yield holder.getsockname()

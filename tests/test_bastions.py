@@ -1,0 +1,89 @@
+"""Jump hosts: the decisions, each of them a pure function."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from pyclustershell.exceptions import ConnectError, HandshakeError
+from pyclustershell.transport.bastions import (
+    MEMORY,
+    Refusal,
+    choose,
+    in_order,
+    judge,
+    seen_from,
+)
+
+# -- the order of alternatives --
+
+
+def test_the_users_order_as_long_as_none_has_failed() -> None:
+    assert in_order(["b", "a"], {}, 0.0) == ["b", "a"]
+
+
+def test_those_that_failed_come_last_the_one_that_failed_first_before_the_others() -> None:
+    failed = {"a": 20.0, "b": 10.0}
+    assert in_order(["a", "b", "c"], failed, 30.0) == ["c", "b", "a"]
+
+
+def test_a_failure_is_forgotten() -> None:
+    assert in_order(["a", "b"], {"a": 0.0}, MEMORY - 1) == ["b", "a"]
+    assert in_order(["a", "b"], {"a": 0.0}, MEMORY) == ["a", "b"]
+
+
+# -- gateways --
+
+
+def test_one_gateway_carries_all_where_no_limit_is_known() -> None:
+    assert choose([], None) is None
+    assert choose([1000], None) == 0
+
+
+def test_another_gateway_where_all_are_full() -> None:
+    assert choose([10, 9], 10) == 1
+    assert choose([10, 10], 10) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "others", "again", "verdict"),
+    [
+        (2, "Connection refused", 5, False, Refusal.TARGET),
+        (2, "Connection timed out", 0, False, Refusal.TARGET),
+        (4, "too many channels", 5, False, Refusal.SHORTAGE),
+        (1, "open failed", 5, False, Refusal.SHORTAGE),
+        (2, "open failed", 5, False, Refusal.SHORTAGE),
+        (1, "open failed", 0, False, Refusal.POLICY),
+        (1, "open failed", 5, True, Refusal.POLICY),
+        (3, "unknown channel type", 5, False, Refusal.POLICY),
+    ],
+)
+def test_whose_trouble_a_refusal_is(
+    code: int, reason: str, others: int, again: bool, verdict: Refusal
+) -> None:
+    assert judge(code, reason, others, again) is verdict
+
+
+# -- failures --
+
+
+def test_a_jump_hosts_failure_as_its_nodes_see_it() -> None:
+    error = ConnectError("gate", "Connection refused", "ssh: connect to host gate port 22: refused")
+    seen = seen_from("node1", error)
+    assert isinstance(seen, ConnectError)
+    assert (seen.node, seen.phase, seen.jump_host) == ("node1", "connect", "gate")
+    assert seen.cause == "jump host gate: Connection refused"
+    assert seen.sentence == "jump host gate: ssh: connect to host gate port 22: refused"
+
+
+def test_behind_two_jump_hosts_the_one_that_failed_is_named() -> None:
+    inner = seen_from("inner", HandshakeError("outer", "Connection closed"))
+    seen = seen_from("node1", inner)
+    assert (seen.jump_host, seen.cause) == ("outer", "jump host outer: Connection closed")
+
+
+def test_a_copy_knows_the_jump_host() -> None:
+    seen = seen_from("node1", ConnectError("gate", "Connection refused"))
+    other = copy.copy(seen)
+    assert (other.node, other.jump_host, other.cause) == (seen.node, seen.jump_host, seen.cause)
