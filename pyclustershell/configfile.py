@@ -73,6 +73,7 @@ SECTIONS: Mapping[str, Mapping[str, Convert]] = {
         "connect_timeout": _SECONDS,
         "command_timeout": _SECONDS,
         "ssh_pool_size": _optional(_COUNT),
+        "line_limit": _optional(_COUNT),
         "ssh_idle_ttl": _SECONDS,
         "ssh_kill_grace": _optional(_SECONDS),
     },

@@ -49,6 +49,7 @@ TASK_INFO: dict[str, Any] = {
     "command_timeout": 0,
     "ssh_pool_size": None,  # connections open at once; None: as many as the fanout
     "ssh_idle_ttl": 60.0,  # seconds
+    "line_limit": 64 << 20,  # bytes of one line of a node's output; None: as many as come
     "ssh_kill_grace": 2.0,  # seconds between TERM and KILL; None: leave the command running
 }
 
@@ -190,6 +191,7 @@ def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
 _INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
     "fanout": _positive_integer,
     "ssh_pool_size": _optional(_positive_integer),
+    "line_limit": _optional(_positive_integer),
     "connect_timeout": _seconds,
     "command_timeout": _seconds,
     "ssh_idle_ttl": _seconds,

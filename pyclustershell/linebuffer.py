@@ -46,6 +46,11 @@ class LineBuffer:
             return [line[:-1] if line.endswith(b"\r") else line for line in lines]
         return lines
 
+    @property
+    def size(self) -> int:
+        """How many bytes of an unfinished line wait here for its end."""
+        return self._partial.tell()
+
     def flush(self) -> Optional[bytes]:
         """Give up the unfinished last line, if there is one: the stream has ended."""
         line = self._partial.getvalue()

@@ -82,6 +82,8 @@ class RemoteCommand(RemoteSession):
             reused: from now on, time is the node's.
         merge_stderr: whether stderr comes in stdout, in the order in which both were sent.
         kill_grace: seconds between TERM and KILL when the command is aborted; None: do not kill.
+        line_limit: how many bytes one line of output may have; None for any number. A command
+            that prints a longer one is aborted, and fails.
 
     Attributes:
         stdin: what is to be sent to it; see :meth:`send_input`. Another buffer can be put here
@@ -101,6 +103,7 @@ class RemoteCommand(RemoteSession):
         on_turn: Callable[[], Any],
         merge_stderr: bool = False,
         kill_grace: Optional[float] = 2.0,
+        line_limit: Optional[int] = None,
     ) -> None:
         super().__init__(settings, engine, pool, on_turn)
         self.state = CommandState.OPENING
@@ -109,6 +112,7 @@ class RemoteCommand(RemoteSession):
         self._deliver = deliver
         self._merge_stderr = merge_stderr
         self._kill_grace = kill_grace
+        self._line_limit = line_limit
         self._watch: Optional[Watch] = None
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()
@@ -204,12 +208,12 @@ class RemoteCommand(RemoteSession):
         while not self.done:
             out = read_available(channel, stderr=False)
             if out:
-                self._deliver_lines("stdout", self._stdout.feed(out))
+                self._take_output("stdout", self._stdout, out)
             err = b""
             if not self._merge_stderr and not self.done:
                 err = read_available(channel, stderr=True)
                 if err:
-                    self._deliver_lines("stderr", self._stderr.feed(err))
+                    self._take_output("stderr", self._stderr, err)
             if not out and not err:
                 return True
             share -= len(out) + len(err)
@@ -217,9 +221,21 @@ class RemoteCommand(RemoteSession):
                 return False
         return True
 
-    def _deliver_lines(self, sname: str, lines: list[bytes]) -> None:
+    def _take_output(self, sname: str, buffer: LineBuffer, data: bytes) -> None:
+        lines = buffer.feed(data)
         if lines:
             self._deliver(Output(sname, lines))
+        elif self._line_limit is not None and buffer.size > self._line_limit:
+            # A line that never ends would take all memory: of all nodes, it fails this one.
+            cause = f"A line of {sname} is longer than {self._line_limit} bytes"
+            self.abort()
+            self._fail(
+                SessionError(
+                    self.settings.node,
+                    cause,
+                    f"{cause} (the info key 'line_limit'): the command was ended.",
+                )
+            )
 
     def _flush_lines(self) -> None:
         for sname, buffer in (("stdout", self._stdout), ("stderr", self._stderr)):

@@ -50,6 +50,7 @@ class SshClient(CommandClient):
             on_turn=self._start_clock,
             merge_stderr=not self._worker.stderr,
             kill_grace=task.info("ssh_kill_grace"),
+            line_limit=task.info("line_limit"),
         )
 
 

@@ -15,7 +15,7 @@ from tests.faults.scenario import Scenario, draw
 from tests.faults.world import ROOT, World
 
 # Seconds for one seed. What hangs is told with the stacks of all threads.
-_DEADLINE = 120
+_DEADLINE = 240
 
 
 def main() -> int:

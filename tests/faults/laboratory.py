@@ -28,7 +28,7 @@ from tests.servers.sshd import process_runs
 from tests.tasks import fresh_task
 
 #: How much longer than its timeouts allow a run may take, in seconds: others use this machine, too.
-MARGIN = 20.0
+MARGIN = 60.0
 #: How long what was ended may take to be gone.
 GONE_DEADLINE = 8.0
 
@@ -303,7 +303,7 @@ def _check_processes(mark: str) -> None:
     """No command of the scenario goes on."""
     deadline = time.monotonic() + GONE_DEADLINE
     while True:
-        left = [pid for pid in _processes(f"LABORATORY={mark}") if process_runs(pid)]
+        left = [pid for pid in processes_with(f"LABORATORY={mark}") if process_runs(pid)]
         if not left:
             return
         if time.monotonic() > deadline:
@@ -315,7 +315,7 @@ def _check_processes(mark: str) -> None:
         threading.Event().wait(0.02)
 
 
-def _processes(mark: str) -> list[int]:
+def processes_with(mark: str) -> list[int]:
     """The processes whose command or environment has a mark."""
     found = []
     for name in os.listdir("/proc"):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,17 +107,18 @@ def _openssh(server: Sshd, kind: str) -> dict[str, Block]:
     }
 
 
-async def _pump(read: Any, write: Any, drain: Any, close: Any = None) -> None:
-    """Pass bytes on until their end, for asyncssh."""
+async def _pump(read: Any, write: Any, drain: Any, close: Any = None) -> bool:
+    """Pass bytes on until their end, for asyncssh; False where that does not come."""
     try:
         while data := await read(65536):
             write(data)
             await drain()
     except (OSError, asyncssh.Error):
-        pass  # one of the two ends is gone
+        return False
     finally:
         if close is not None:
             close()
+    return True
 
 
 @contextlib.contextmanager
@@ -134,6 +136,7 @@ def _asyncssh(directory: Path) -> Iterator[Block]:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
         )
         stdin = local.stdin
         pumps = [
@@ -146,7 +149,10 @@ def _asyncssh(directory: Path) -> Iterator[Block]:
         feed = asyncio.ensure_future(
             _pump(process.stdin.read, stdin.write, stdin.drain, stdin.close)
         )
-        await asyncio.gather(*pumps)
+        if not all(await asyncio.gather(*pumps)):
+            # The client went away: nobody reads what the command says any more.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(local.pid, signal.SIGKILL)
         code = await local.wait()
         feed.cancel()
         if code < 0:
