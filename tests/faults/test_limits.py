@@ -59,7 +59,7 @@ def run_limited(sshd: Sshd, fanout: int, nodes: int) -> str:
             print([(failure.cause, nodes) for failure, nodes in task.iter_failures()])
     """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
+        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)],
         cwd=ROOT,
         capture_output=True,
         text=True,
