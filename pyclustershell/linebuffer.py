@@ -29,11 +29,12 @@ class LineBuffer:
         Returns:
             The lines that are now complete, in order.
         """
-        lines = data.split(b"\n")
         partial = self._partial
-        if len(lines) == 1:
+        # One look at each byte is cheaper than split()'s.
+        if b"\n" not in data:
             partial.write(data)
             return []
+        lines = data.split(b"\n")
         rest = lines.pop()
         if partial.tell():
             partial.write(lines[0])
