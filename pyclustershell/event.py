@@ -179,6 +179,27 @@ def _takes_worker_only(method: Callable[..., Any]) -> bool:
     )
 
 
+def _line_reader(
+    read: Optional[Callable[..., Any]], error: Optional[Callable[..., Any]], old: bool
+) -> Callable[[Worker, Any, str, bytes], Any]:
+    """What takes a line: ev_read, which may have its old form, and ev_error, or one of them."""
+    if read is not None and error is None and not old:
+        return read
+
+    def take(worker: Worker, node: Any, sname: str, msg: bytes) -> None:
+        if error is not None and sname == "stderr":
+            error(worker)
+        if read is None:
+            return
+        if not old:
+            read(worker, node, sname, msg)
+        elif sname != "stderr":
+            # The old ev_read heard stdout only; stderr went to ev_error.
+            read(worker)
+
+    return take
+
+
 class Dispatcher:
     """Calls one handler's events in the form that the handler defines.
 
@@ -188,17 +209,18 @@ class Dispatcher:
 
     Attributes:
         reads: whether the handler wants lines at all; where it does not, none is dispatched.
+        read: called with worker, node, stream name and line, for each line: the handler's own
+            ev_read wherever that will do.
     """
 
     __slots__ = (
         "_close",
-        "_error",
         "_hup",
         "_pickup",
-        "_read",
         "_start",
         "_timeout",
         "_written",
+        "read",
         "reads",
     )
 
@@ -222,15 +244,11 @@ class Dispatcher:
         self._close = either("ev_close")
         self._written = event("ev_written")
         self._timeout = event("ev_timeout")
-        self._error = event("ev_error")
-        self._read = event("ev_read")
-        if self._read is not None and _has_old_form(handler, "ev_read", self._read):
-            # The old ev_read heard stdout only; stderr went to ev_error.
-            old_read = self._read
-            self._read = lambda worker, _node, sname, _msg: (
-                None if sname == "stderr" else old_read(worker)
-            )
-        self.reads = self._read is not None or self._error is not None
+        read = event("ev_read")
+        error = event("ev_error")
+        self.reads = read is not None or error is not None
+        old = read is not None and _has_old_form(handler, "ev_read", read)
+        self.read = _line_reader(read, error, old)
 
     def start(self, worker: Worker) -> None:
         """Call ev_start."""
@@ -241,13 +259,6 @@ class Dispatcher:
         """Call ev_pickup."""
         if self._pickup is not None:
             self._pickup(worker, node)
-
-    def read(self, worker: Worker, node: str, sname: str, msg: bytes) -> None:
-        """Call ev_read (and ev_error for a line of stderr, where the handler has one)."""
-        if self._error is not None and sname == "stderr":
-            self._error(worker)
-        if self._read is not None:
-            self._read(worker, node, sname, msg)
 
     def written(self, worker: Worker, node: str, sname: str, size: int) -> None:
         """Call ev_written."""

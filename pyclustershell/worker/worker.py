@@ -145,9 +145,15 @@ class Worker:
         if events is None or not events.reads:
             self._set_current_message(sname, lines[-1])
             return
+        # A line costs the handler's own call, and next to nothing else.
+        read = events.read
+        is_error = sname == self.SNAME_STDERR
         for line in lines:
-            self._set_current_message(sname, line)
-            events.read(self, key, sname, line)
+            if is_error:
+                self.current_errmsg = line
+            else:
+                self.current_msg = line
+            read(self, key, sname, line)
             if self.aborted:
                 # By the handler: it has heard of the node's end, which comes after its output.
                 return
