@@ -82,7 +82,7 @@ class EventHandler:
         """
 
     def ev_written(self, worker: Worker, node: str, sname: str, size: int) -> None:
-        """Bytes given to ``worker.write()`` have been sent to a node.
+        """Bytes given to ``worker.write()`` have been sent to a node, or files have been copied.
 
         When: each time that some were, perhaps from within ``worker.write()`` itself. Who has much
         to write goes on here, while ``worker.input_full`` is False.
@@ -90,8 +90,10 @@ class EventHandler:
         Args:
             worker: the worker.
             node: the node's name, or the worker's key for a local command.
-            sname: 'stdin' (or the name given to a stream of a StreamWorker).
-            size: how many bytes were sent, in bytes.
+            sname: 'stdin' (or the name given to a stream of a StreamWorker), or 'copy' for a copy's
+                progress.
+            size: how many bytes were sent now; of a copy, how many bytes of files have been copied
+                on this node so far, either way.
         """
 
     def ev_hup(self, worker: Worker, node: str, rc: Optional[int]) -> None:

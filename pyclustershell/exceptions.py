@@ -194,7 +194,7 @@ class NodeError(PyClusterShellError):
     Attributes:
         node: the node's name as the user gave it.
         phase: where it happened: 'configuration', 'resolve', 'connect', 'handshake', 'host key',
-            'authentication' or 'session'.
+            'authentication', 'session' or 'copy'.
         cause: why, in words that hold for every node with the same trouble, so that failures can
             be folded by it.
         jump_host: the jump host whose failure it is, for a node behind one; else None.
@@ -289,3 +289,48 @@ class SessionError(NodeError):
 
 class ConnectionLostError(SessionError):
     """The connection broke while the command may have been running. It is not run again."""
+
+
+# -- copies --
+
+
+class CopyError(NodeError):
+    """A file could not be copied to or from a node.
+
+    Attributes:
+        path: which one: the remote path, or the local one where this host is to blame.
+        status: the SFTP status code (draft-ietf-secsh-filexfer-02, 7) that the server gave, or
+            None.
+    """
+
+    phase = "copy"
+
+    def __init__(
+        self,
+        node: str,
+        cause: str,
+        sentence: Optional[str] = None,
+        path: str = "",
+        status: Optional[int] = None,
+    ) -> None:
+        super().__init__(node, cause, sentence)
+        self.path = path
+        self.status = status
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (type(self), (self.node, self.cause, self.sentence, self.path, self.status))
+
+
+class UnsafeCopyError(CopyError):
+    """The server offered what would have been written outside of the destination, or without end.
+
+    A name with a '/', a link that leads out, a listing without end, a size that is not true.
+    """
+
+
+class SFTPProtocolError(CopyError):
+    """What the server sent is no SFTP; mostly the output of a login script."""
+
+
+class MalformedPacketError(PyClusterShellError, ValueError):
+    """A packet of SFTP is cut short, too long, or of no known type."""

@@ -225,7 +225,11 @@ class Task(TaskResults, TaskTopology):
         self._connections.configure(nodes, options)
 
     def connection_settings(
-        self, node: str, ssh: Optional[SSHOptions] = None, wait: bool = True
+        self,
+        node: str,
+        ssh: Optional[SSHOptions] = None,
+        wait: bool = True,
+        copying: bool = False,
     ) -> ConnectionSettings:
         """What a node's connection would be made with.
 
@@ -234,12 +238,14 @@ class Task(TaskResults, TaskTopology):
             ssh: options of one worker, before all others.
             wait: whether to wait where that depends on a command (``Match exec``) or on a name to
                 be looked up (CanonicalizeHostname).
+            copying: whether it is for a copy: then ``scp_user`` and ``scp_options``, where they are
+                set, take the place of ``ssh_user`` and ``ssh_options``.
 
         Raises:
             NodeConfigurationError: options or configuration files are wrong for this node.
             Unanswered: something would have to be waited for; :meth:`when_found_out` does that.
         """
-        return self._connections.settings_of(node, ssh, wait)
+        return self._connections.settings_of(node, ssh, wait, copying)
 
     def when_found_out(self, question: Unanswered, then: Callable[[], Any]) -> None:
         """Call ``then()`` on the task's thread when somebody has found out what was asked.
@@ -332,6 +338,88 @@ class Task(TaskResults, TaskTopology):
                 worker.set_write_eof()
         self.schedule(worker)
         return worker  # type: ignore[no-any-return]
+
+    def copy(
+        self,
+        source: Union[str, bytes],
+        dest: Union[str, bytes, None],
+        nodes: Any,
+        handler: Any = None,
+        timeout: Optional[float] = None,
+        preserve: Optional[bool] = None,
+        reverse: bool = False,
+        stderr: Optional[bool] = None,
+        tree: Optional[bool] = None,
+        ssh: Optional[SSHOptions] = None,
+        **options: Any,
+    ) -> Worker:
+        """Schedule a copy of a file or a directory of this host to nodes, over SFTP.
+
+        Args:
+            source: what to copy.
+            dest: where to on the nodes: a directory that exists, or what it shall be called.
+            nodes: the nodes, as NodeSet takes them.
+            handler: an EventHandler; its ``ev_written`` tells the progress.
+            timeout: seconds that the copy may take on each node; None for no limit.
+            preserve: whether times and modes are those of the source.
+            reverse: whether to copy from the nodes: see :meth:`rcopy`.
+            stderr: whether stderr is kept apart from stdout; None for the task's default.
+            tree: False to connect directly where there is a topology: see :meth:`load_topology`.
+            ssh: options for this copy's connections, before all others.
+            **options: ``follow_symlinks``, ``inplace``, ``skip_unchanged``, ``checksum``,
+                ``fsync``: see WorkerSsh.
+
+        Returns:
+            The scheduled worker.
+
+        Raises:
+            ValueError: an argument is wrong, or arguments do not fit together.
+            TypeError: the ``distant_worker`` does not know an option.
+            NodeSetParseError: the nodes cannot be parsed.
+            TaskError: there is a topology to go by.
+        """
+        if nodes is None or not len(node_set := NodeSet(nodes)):
+            raise ValueError(f"there is no node to copy to or from in nodes={nodes!r}")
+        self.refuse_tree(tree)
+        if ssh is not None:
+            options["ssh"] = ssh
+        worker: Any = self.default("distant_worker")(
+            node_set,
+            source=source,
+            dest=dest,
+            handler=handler,
+            stderr=self.default("stderr") if stderr is None else stderr,
+            timeout=timeout,
+            preserve=preserve,
+            reverse=reverse,
+            **options,
+        )
+        self.schedule(worker)
+        return worker  # type: ignore[no-any-return]
+
+    def rcopy(
+        self,
+        source: Union[str, bytes],
+        dest: Union[str, bytes, None],
+        nodes: Any,
+        **options: Any,
+    ) -> Worker:
+        """Schedule a copy of a file or a directory from nodes to this host, over SFTP.
+
+        Args:
+            source: what to copy from each node.
+            dest: a directory of this host; what comes from a node is called ``NAME.NODE`` in it.
+            nodes: the nodes.
+            **options: as for :meth:`copy`.
+
+        Returns:
+            The scheduled worker.
+
+        Raises:
+            ValueError: an argument is wrong; dest is no directory.
+        """
+        options["reverse"] = True
+        return self.copy(source, dest, nodes, **options)
 
     @_on_tasks_thread
     def schedule(self, worker: Worker) -> None:

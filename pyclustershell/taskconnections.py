@@ -38,9 +38,10 @@ class TaskConnections:
         self._settings = settings
         self._context: Optional[SSHContext] = None
         self._layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
-        self._common: Optional[SSHOptions] = None
+        # By whether it is for a copy: scp_user and scp_options are for copies only.
+        self._common: dict[bool, SSHOptions] = {}
         self._jump_hosts: Optional[JumpHosts] = None
-        self._resolved: dict[tuple[str, Optional[SSHOptions]], ConnectionSettings] = {}
+        self._resolved: dict[tuple[str, Optional[SSHOptions], bool], ConnectionSettings] = {}
 
     def __repr__(self) -> str:
         return "no connections" if self._context is None else repr(self._context.pool)
@@ -55,18 +56,21 @@ class TaskConnections:
         self.forget_settings()
 
     def settings_of(
-        self, node: str, ssh: Optional[SSHOptions], wait: bool = True
+        self, node: str, ssh: Optional[SSHOptions], wait: bool = True, copying: bool = False
     ) -> ConnectionSettings:
         """What a node's connection would be made with: see ``Task.connection_settings()``."""
-        settings = self._resolved.get((node, ssh))
+        info = self._settings.info
+        # Where nothing is set for copies, they share connections with commands.
+        copying = bool(copying and (info.get("scp_user") or info.get("scp_options")))
+        settings = self._resolved.get((node, ssh, copying))
         if settings is None:
             if self._jump_hosts is None:
                 from .transport.config.options import JumpHosts
 
                 self._jump_hosts = JumpHosts(self._options_of_jump_host)
-            options = self._options_of(node, ssh)
+            options = self._options_of(node, ssh, copying)
             settings = self._open().resolve(node, options, self._jump_hosts, wait)
-            self._resolved[node, ssh] = settings
+            self._resolved[node, ssh, copying] = settings
         return settings
 
     def find_out(self, question: Unanswered, then: Callable[[], Any]) -> None:
@@ -76,15 +80,15 @@ class TaskConnections:
     def forget_settings(self) -> None:
         """Something was set that the nodes' settings are made of."""
         self._resolved.clear()
-        self._common = None
+        self._common.clear()
         self._jump_hosts = None
 
-    def _options_of(self, node: str, ssh: Optional[SSHOptions]) -> SSHOptions:
+    def _options_of(self, node: str, ssh: Optional[SSHOptions], copying: bool) -> SSHOptions:
         """What info keys, ``ssh_options``, configure_ssh() and one call say for a node."""
         # The same for every node, and so brought together once, not once per node.
-        if self._common is None:
-            self._common = self._common_options()
-        options = self._common
+        options = self._common.get(copying)
+        if options is None:
+            options = self._common[copying] = self._common_options(copying)
         for nodes, layer in self._layers:
             if nodes is not None and node in nodes:
                 options = layer.over(options)
@@ -110,16 +114,19 @@ class TaskConnections:
             return SSHOptions(connect_timeout=timeout)
         return SSHOptions()
 
-    def _common_options(self) -> SSHOptions:
+    def _common_options(self, copying: bool) -> SSHOptions:
         from .transport.config.options import SSHOptions
 
         info = self._settings.info
+        user, line = info.get("ssh_user"), info.get("ssh_options")
+        if copying:
+            user, line = info.get("scp_user") or user, info.get("scp_options") or line
         # From the weakest to the strongest.
         options = self._weakest_options()
-        if info.get("ssh_user"):
-            options = SSHOptions(user=info["ssh_user"]).over(options)
-        if info.get("ssh_options"):
-            options = SSHOptions.parse_command_line(info["ssh_options"]).over(options)
+        if user:
+            options = SSHOptions(user=user).over(options)
+        if line:
+            options = SSHOptions.parse_command_line(line).over(options)
         for nodes, layer in self._layers:
             if nodes is None:
                 options = layer.over(options)

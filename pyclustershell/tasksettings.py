@@ -61,7 +61,7 @@ def check_info(info_key: str, value: Any) -> None:
         ValueError, TypeError, ConfigurationError: the value is wrong for this key.
     """
     check_task_info(info_key, value)
-    if info_key == "ssh_options" and value:
+    if info_key in ("ssh_options", "scp_options") and value:
         from .transport.config.options import SSHOptions
 
         SSHOptions.parse_command_line(value)

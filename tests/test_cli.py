@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ import pytest
 
 import pyclustershell
 from pyclustershell.cli.clush import main
+from pyclustershell.cli.copying import CopyHandler, human
+from pyclustershell.cli.display import Display
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.task import task_self
 
@@ -253,6 +256,12 @@ def test_verbose_prints_what_ssh_would_say(pyclush: Any) -> None:
         (["-w", "node1", "-o", "-Z", "true"], "-Z"),
         (["-w", "node1", "-k", "true"], "-k"),
         (["--demo", "-w", "no/de", "true"], "'no/de'"),
+        (["-w", "node1", "-c"], "--copy: nothing to copy"),
+        (["-w", "node1", "-c", "/no/such/file", "--dest", "/tmp"], "/no/such/file"),
+        (["-w", "node1", "--rcopy", "file", "--dest", "/no/such/dir"], "/no/such/dir"),
+        (["-w", "node1", "--rcopy", "/no/such/dir/file"], "/no/such/dir"),
+        (["-w", "node1", "-c", "one", "--rcopy", "two"], "--rcopy"),
+        (["-w", "node1", "-p", "true"], "-p"),
     ],
 )
 def test_wrong_usage(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,6 +274,87 @@ def test_wrong_usage(arguments: list[str], named: str, capsys: pytest.CaptureFix
     assert complaint.startswith("pyclush: ")
     assert named in complaint
     assert advice == "Try 'pyclush --help' for more."
+
+
+def test_copies_and_back(pyclush: Any, cluster: LoopbackCluster, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"1")
+    two.mkdir()
+    (two / "inside").write_bytes(b"2")
+    os.utime(one, (5, 5))
+    done = pyclush("-w", "node[1-2]", "-c", str(one), str(two), "--dest", ".", "-p")
+    assert done == Outcome(0, b"", b"")
+    for node in ("node1", "node2"):
+        home = Path(cluster.home(node))
+        assert (home / "two" / "inside").read_bytes() == b"2"
+        assert (home / "one").stat().st_mtime == 5
+    back = tmp_path / "back"
+    back.mkdir()
+    done = pyclush("-v", "-w", "node[1-2]", "--rcopy", "one", "two", "--dest", str(back))
+    assert done.code == 0
+    assert sorted(done.err.decode().splitlines()) == [
+        f"pyclush: node[1-2]:{name} -> {back}" for name in ("one", "two")
+    ]
+    names = sorted(path.name for path in back.iterdir())
+    assert names == ["one.node1", "one.node2", "two.node1", "two.node2"]
+
+
+def test_copies_without_a_destination_go_where_they_come_from(pyclush: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"the nodes are this host")
+    assert pyclush("-w", "node1", "--copy", str(source)).code == 0
+    assert pyclush("-w", "node1", "--rcopy", str(source)).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["source", "source.node1"]
+
+
+def test_copies_that_fail_are_summed_up(pyclush: Any, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"x")
+    done = pyclush("-w", "node[1-2]", "--copy", str(source), "--dest", "/no/such/directory/x")
+    expected = "pyclush: node[1-2] (2): /no/such/directory/x: No such file or directory\n"
+    assert done == Outcome(1, b"", expected.encode())
+    assert pyclush("-S", "-q", "-w", "node1", "--rcopy", "missing", "--dest", str(tmp_path)) == (
+        Outcome(1, b"", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (99_949, "99.9 kB"), (123_456_789, "123 MB")],
+)
+def test_sizes_for_people(size: float, shown: str) -> None:
+    assert human(size) == shown
+
+
+class Terminal(io.BytesIO):
+    """Takes what is printed on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_on_a_terminal() -> None:
+    terminal = Terminal()
+    display = Display(io.BytesIO(), terminal, quiet=False, program="pyclush")
+    now = 0.0
+    handler = CopyHandler(display, 2, verbose=False, clock=lambda: now)
+    worker: Any = object()
+    handler.ev_written(worker, "node1", "copy", 1000)
+    assert terminal.getvalue() == b""
+    now = 1.0
+    handler.ev_written(worker, "node1", "copy", 2000)
+    handler.ev_hup(worker, "node1", 0)
+    now = 2.0
+    handler.ev_written(worker, "node2", "copy", 4000)
+    display.message("a line")
+    assert terminal.getvalue() == (
+        b"\rpyclush: 0/2 done, 2.0 kB, 2.0 kB/s\x1b[K"
+        b"\rpyclush: 1/2 done, 6.0 kB, 3.0 kB/s\x1b[K"
+        b"\r\x1b[K"
+        b"pyclush: a line\n"
+    )
+    handler.ev_close(worker, timedout=False)
+    assert terminal.getvalue().endswith(b"a line\n")
 
 
 def test_run_leaves_the_threads_task_alone(pyclush: Any) -> None:

@@ -38,7 +38,7 @@ OF_ITS_OWN_USE = {
 }
 
 #: Modules with a name whose home is still to be written.
-PENDING = {"Worker.Ssh": "ScpClient comes with Task.copy"}
+PENDING: dict[str, str] = {}
 
 
 def run_python(code: str, *arguments: str) -> str:

@@ -12,6 +12,15 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 # What they print; the lines of different nodes come in any order.
 OUTPUTS = {
+    "copy_and_collect.py": """\
+bytes copied to each: {10}
+skipped: {'./settings/main.conf'}
+main.conf.node1: ['level = 3', 'name = node1']
+main.conf.node2: ['level = 3', 'name = node2']
+main.conf.node3: ['level = 3', 'name = node3']
+main.conf.node4: ['level = 3', 'name = node4']
+node[1-4]: settings/missing.conf: No such file or directory
+""",
     "gather.py": """\
 node[1-3]: 6.1
 node4: 6.2

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pyclustershell.transport.sftp.state import SFTP_MOVES, SftpState
 from pyclustershell.transport.state import (
     COMMAND_MOVES,
     CONNECTION_MOVES,
@@ -21,6 +22,7 @@ from pyclustershell.transport.state import (
 MACHINES: list[tuple[Any, type[Enum], Enum]] = [
     (CONNECTION_MOVES, ConnectionState, ConnectionState.CLOSED),
     (COMMAND_MOVES, CommandState, CommandState.DONE),
+    (SFTP_MOVES, SftpState, SftpState.DONE),
 ]
 
 

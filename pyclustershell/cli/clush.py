@@ -1,4 +1,4 @@
-"""``pyclush``: run a command on many nodes, and print or gather what they say.
+"""``pyclush``: run a command on many nodes, and print or gather what they say; or copy files.
 
 The options are those of ClusterShell's ``clush``, as far as they go. Exit status: 0 when every node
 answered with 0, else 1; with -S the largest of the nodes' (255 for a node that could not be
@@ -70,7 +70,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser = make_parser()
     options, words = parser.parse_args(sys.argv[1:] if argv is None else list(argv))
     try:
-        return run(options, " ".join(words))
+        return run(options, words)
     except UsageError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
@@ -87,10 +87,12 @@ def make_parser() -> Parser:
     """The parser of pyclush's options."""
     parser = Parser(
         prog=PROGRAM,
-        usage="%prog -w NODES [options] COMMAND",
+        usage="%prog -w NODES [options] COMMAND\n"
+        "       %prog -w NODES [options] --copy|--rcopy SOURCE... [--dest PATH]",
         version=f"%prog {__version__}",
         description="Run COMMAND on many nodes over SSH. The words of COMMAND are joined by "
-        "blanks and given to the shell of each node; its standard input is empty.",
+        "blanks and given to the shell of each node; its standard input is empty. Or copy files "
+        "and directories to the nodes or back, over SFTP.",
     )
     parser.disable_interspersed_args()
     add = parser.add_option
@@ -169,23 +171,70 @@ def make_parser() -> Parser:
         "shown as ^[ and the like there, and only colours are let through",
     )
     add(
+        "-c",
+        "--copy",
+        action="callback",
+        callback=_begin_sources,
+        callback_args=("copy",),
+        help="copy the SOURCEs, files and directories of this host, to the nodes",
+    )
+    add(
+        "--rcopy",
+        action="callback",
+        callback=_begin_sources,
+        callback_args=("rcopy",),
+        help="copy the SOURCEs, files and directories of each node, to this host, as NAME.NODE",
+    )
+    add(
+        "--dest",
+        dest="dest",
+        metavar="PATH",
+        help="where to copy to (default: the SOURCE's own directory); a directory for --rcopy",
+    )
+    add(
+        "-p",
+        dest="preserve",
+        action="store_true",
+        default=False,
+        help="copies keep modification times and modes",
+    )
+    add(
         "--demo",
         dest="demo",
         action="store_true",
         default=False,
         help="make the nodes up: SSH servers on 127.0.0.1 that live as long as the run",
     )
+    parser.set_defaults(copying=None)
     return parser
 
 
-def run(options: optparse.Values, command: str) -> int:
+def _begin_sources(
+    _option: optparse.Option, name: str, _value: None, parser: optparse.OptionParser, way: str
+) -> None:
+    """-c or --rcopy: what follows are sources, and options may stand between and behind them."""
+    values = parser.values
+    if values is None:
+        raise RuntimeError("optparse calls this while it parses")
+    if values.copying not in (None, way):
+        raise optparse.OptionValueError(f"{name}: copy either to the nodes or from them")
+    values.copying = way
+    parser.enable_interspersed_args()
+
+
+def run(options: optparse.Values, words: Sequence[str]) -> int:
     """Do what the command line asks for. Returns the exit status.
 
     Raises:
         UsageError: the options do not make sense.
     """
     nodes = _nodes(options)
-    if not command.strip():
+    command = " ".join(words)
+    if options.copying:
+        _check_copy(options, words)
+    elif options.dest is not None or options.preserve:
+        raise UsageError("--dest and -p are for --copy and --rcopy: say which")
+    elif not command.strip():
         raise UsageError("no command: write it after the options, such as: -w node1 uname -r")
     display = Display(
         _binary(sys.stdout),
@@ -202,25 +251,46 @@ def run(options: optparse.Values, command: str) -> int:
         with ExitStack() as stack:
             _configure(task, options, nodes, stack)
             # Until here nothing was connected: what is wrong now is not the command line.
-            handler = OutputHandler(display, options.gather, options.verbose)
-            return _execute(task, nodes, command, handler, display, options)
+            if options.copying:
+                _schedule_copies(task, nodes, words, display, options)
+            else:
+                handler = OutputHandler(display, options.gather, options.verbose)
+                task.shell(command, nodes=nodes, handler=handler)
+            return _execute(task, display, options)
     finally:
         # The calling thread gets a new task: this one has settings of the command line.
         task.abort(kill=True)
 
 
-def _execute(
+def _check_copy(options: optparse.Values, sources: Sequence[str]) -> None:
+    from .copying import check_paths
+
+    if not sources:
+        raise UsageError(f"--{options.copying}: nothing to copy: name it behind the option")
+    wrong = check_paths(sources, options.dest, reverse=options.copying == "rcopy")
+    if wrong is not None:
+        raise UsageError(wrong)
+
+
+def _schedule_copies(
     task: Task,
     nodes: NodeSet,
-    command: str,
-    handler: OutputHandler,
+    sources: Sequence[str],
     display: Display,
     options: optparse.Values,
-) -> int:
-    task.shell(command, nodes=nodes, handler=handler)
+) -> None:
+    from .copying import CopyHandler, schedule_copies
+
+    handler = CopyHandler(display, len(nodes) * len(sources), options.verbose)
+    reverse = options.copying == "rcopy"
+    schedule_copies(task, nodes, sources, options.dest, options.preserve, reverse, handler)
+
+
+def _execute(task: Task, display: Display, options: optparse.Values) -> int:
     try:
         task.resume()
     except KeyboardInterrupt:
+        display.progress("")
         if options.gather:
             _print_gathered(task, display)
         display.message("interrupted")

@@ -41,6 +41,7 @@ class Display:
         self._stderr = stderr
         self._quiet = quiet
         self._program = program
+        self._progress_shown = False
         self._shown = {stream for stream in (stdout, stderr) if stream.isatty() and not raw}
 
     def line(self, node: str, line: bytes) -> None:
@@ -66,12 +67,27 @@ class Display:
         if not self._quiet:
             self._write(self._stderr, _encode(f"{self._program}: {text}") + b"\n")
 
+    def progress(self, text: str) -> None:
+        """Show how far it has come in the terminal's last line, where standard error is one.
+
+        Args:
+            text: what to show, in the place of what was shown before; '' to show nothing.
+        """
+        if self._quiet or not self._stderr.isatty() or not (text or self._progress_shown):
+            return
+        # Back to the line's begin, and what is right of the text is erased (ECMA-48, EL).
+        shown = _encode(f"{self._program}: {text}") if text else b""
+        self._progress_shown = False
+        self._write(self._stderr, b"\r" + shown + b"\x1b[K")
+        self._progress_shown = bool(text)
+
     def _said(self, stream: BinaryIO, data: bytes) -> bytes:
         """What a node has said, as a stream may get it."""
         return printable_bytes(data, colours=True) if stream in self._shown else data
 
-    @staticmethod
-    def _write(stream: BinaryIO, data: bytes) -> None:
+    def _write(self, stream: BinaryIO, data: bytes) -> None:
+        if self._progress_shown:
+            self.progress("")  # no line is written behind it
         stream.write(data)
         stream.flush()
 

@@ -264,6 +264,11 @@ class Engine:
                 raise TimeoutError("the task's time ran out")
 
     @property
+    def active(self) -> int:
+        """How many clients have started and not finished."""
+        return len(self._started)
+
+    @property
     def backlog(self) -> int:
         """How many clients wait for their turn."""
         return len(self._waiting)

@@ -273,6 +273,15 @@ class Connection:
                 if self.state is ConnectionState.CLOSED:
                     self._stream.free()
 
+    def is_drained(self, then: Callable[[], Any]) -> bool:
+        """Whether the peer has taken all that was written. On the engine's thread.
+
+        Args:
+            then: called there, once, when it has, if it has not: who sends much waits for it.
+        """
+        stream = self._stream
+        return stream is None or stream.is_drained(lambda: self._engine.post(then))
+
     def _read(self) -> bool:
         """Feed the transport with what has come; False where that is nothing."""
         stream, transport = self._stream, self._transport
@@ -291,11 +300,15 @@ class Connection:
             return bool(data)
 
     def read_now(self) -> None:
-        """Read what has come, without waiting. On any thread, also while the engine is at rest."""
+        """Read what has come, without waiting. On any thread, also while the engine is at rest.
+
+        What the peer did not take before is sent, too, as far as it takes it now.
+        """
         if self._transport is None or self._stream is None:
             return
         with self._feeding:
             self._stream.fetch()
+            self._stream.flush()
             while self.state is not ConnectionState.CLOSED and not self.transport.paused:
                 if not self._read():
                     break

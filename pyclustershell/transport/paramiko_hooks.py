@@ -12,14 +12,17 @@ from __future__ import annotations
 import functools
 import logging
 import socket
+import struct
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Callable, Optional, cast
 
 import paramiko
 from paramiko import IncompatiblePeer, SSHException
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
+    MSG_CHANNEL_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
@@ -28,10 +31,12 @@ from paramiko.common import (
     MSG_IGNORE,
     MSG_KEXINIT,
     MSG_UNIMPLEMENTED,
+    cMSG_CHANNEL_DATA,
     cMSG_CHANNEL_OPEN,
     cMSG_CHANNEL_OPEN_FAILURE,
     cMSG_CHANNEL_OPEN_SUCCESS,
     cMSG_CHANNEL_REQUEST,
+    cMSG_CHANNEL_WINDOW_ADJUST,
     cMSG_GLOBAL_REQUEST,
     cMSG_UNIMPLEMENTED,
 )
@@ -455,14 +460,16 @@ class ClientTransport(paramiko.Transport):
         m.get_int()
         self.disconnect_message = _text(m)
 
-    def open_exec_channel(self, then: Opened) -> None:
+    def open_exec_channel(self, then: Opened, window: Optional[int] = None) -> None:
         """Ask for a session channel (RFC 4254 6.1); ``Transport.open_session`` waits for it.
 
         Args:
             then: called where the transport is fed with the channel, or with the server's refusal;
                 not called where the connection ends first.
+            window: how many bytes the server may send before we have dealt with them; None for
+                paramiko's 2 MiB.
         """
-        self._open_channel("session", then)
+        self._open_channel("session", then, window=window)
 
     def open_tunnel(self, host: str, port: int, then: Opened) -> None:
         """Ask for a TCP connection from the server to a third host (RFC 4254 7.2).
@@ -483,10 +490,14 @@ class ClientTransport(paramiko.Transport):
         self._open_channel("direct-tcpip", then, add_addresses)
 
     def _open_channel(
-        self, kind: str, then: Opened, add_details: Callable[[Message], Any] = lambda _m: None
+        self,
+        kind: str,
+        then: Opened,
+        add_details: Callable[[Message], Any] = lambda _m: None,
+        window: Optional[int] = None,
     ) -> None:
         with self.lock:
-            window_size = self._sanitize_window_size(None)
+            window_size = self._sanitize_window_size(window)
             max_packet_size = self._sanitize_packet_size(None)
             chanid = self._next_channel()
             channel = ExecChannel(chanid)
@@ -503,6 +514,20 @@ class ClientTransport(paramiko.Transport):
         m.add_int(max_packet_size)
         add_details(m)
         self._send_user_message(m)
+
+    @contextmanager
+    def corked(self) -> Iterator[None]:
+        """Send what is sent in the with block at its end, in one system call."""
+        self.packetizer.cork()
+        try:
+            yield
+        finally:
+            self.packetizer.uncork()
+
+    @property
+    def is_rekeying(self) -> bool:
+        """Whether what is sent now has to wait for a key exchange."""
+        return bool(self._deferred) or not self.clear_to_send.is_set()
 
     def _parse_channel_open_success(self, m: Message) -> None:
         chanid = m.get_int()
@@ -591,11 +616,12 @@ class ExecChannel(paramiko.Channel):
         #: Whether the server closed the channel. ``closed`` is also set when the connection ends,
         #: before the transport says that it is not active any more.
         self.closed_by_server = False
-        #: Whether the server refused the request for the command.
+        #: Whether the server refused the request for the command, or the subsystem.
         self.was_refused = False
         self._on_window: Optional[Callable[[], Any]] = None
         # Held from the look whether the channel is open to the message that goes out.
         self._order = threading.RLock()
+        self._on_data: Optional[Callable[[memoryview], Any]] = None
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         # See ClientTransport._log.
@@ -641,21 +667,27 @@ class ExecChannel(paramiko.Channel):
                 closed: see :attr:`was_granted`, :attr:`was_refused`, :attr:`closed_by_server`. It
                 must only post: the channel's lock may be held.
         """
+        self._request_run("exec", command, then)
 
+    def request_subsystem(self, name: str, then: Callable[[], Any]) -> None:
+        """Ask for a subsystem (RFC 4254 6.5), as :meth:`request_exec` asks for a command."""
+        self._request_run("subsystem", name.encode(), then)
+
+    def _request_run(self, kind: str, what: bytes, then: Callable[[], Any]) -> None:
         def once() -> None:
             # paramiko sets the event again when the channel closes.
             self.event = Then(lambda: None)
             then()
 
-        m = self._request("exec", want_reply=True)
-        m.add_string(command)
+        m = self._request(kind, want_reply=True)
+        m.add_string(what)
         self.event_ready = False
         self.event = Then(once)
         self.transport._send_user_message(m)
 
     @property
     def was_granted(self) -> bool:
-        """Whether the server granted the request for the command."""
+        """Whether the server granted the request for the command, or the subsystem."""
         return bool(self.event_ready)
 
     def request_pty(self, term: str = "vt100", width: int = 80, height: int = 24) -> None:
@@ -739,6 +771,69 @@ class ExecChannel(paramiko.Channel):
         with self._order:
             super().close()
 
+    # -- data without copies --
+
+    def divert(self, on_data: Callable[[memoryview], Any]) -> None:
+        """Have standard output handed over as it comes, instead of being kept for ``recv``.
+
+        There it would be copied into an array, and out of it again. The window is not opened again
+        before :meth:`grant`.
+
+        Args:
+            on_data: called where the transport is fed with each piece; it must only post.
+        """
+        self._on_data = on_data
+        # paramiko opens the window again for each tenth of it. Every packet costs the server's
+        # waking up; half of the window is enough to go on with.
+        self.in_window_threshold = self.in_window_size // 2
+
+    def take_data(self, m: Message) -> None:
+        """Standard output has come, where the transport is fed."""
+        if self._on_data is None:
+            self._feed(m)
+            return
+        size = m.get_int()
+        start = m.packet.tell()
+        # getvalue() of a BytesIO that was only read is the very bytes that it was made of.
+        data = memoryview(m.packet.getvalue())[start : start + size]
+        if data:
+            self._on_data(data)
+
+    def grant(self, size: int) -> None:
+        """Diverted bytes have been dealt with: let the server send more."""
+        with self._order:
+            more = self._check_add_window(size)
+            if more > 0:
+                m = Message()
+                m.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+                m.add_int(self.remote_chanid)
+                m.add_int(more)
+                self.transport._send_user_message(m)
+
+    def send_now(self, size: int, cut: Callable[[int], Sequence[memoryview]]) -> int:
+        """Send as much as there is room for now, in one packet. Never blocks.
+
+        ``Channel.send`` copies what it sends twice, and waits for room or raises.
+
+        Args:
+            size: how much there is to send.
+            cut: called where there is room, with how many bytes there is room for: gives them.
+
+        Returns:
+            How many bytes that were; 0 where there is no room, or the channel is closed.
+        """
+        with self._order:
+            with self.lock:
+                if self.closed or self.eof_sent:
+                    return 0
+                size = min(size, self.out_window_size, self.out_max_packet_size - 64)
+                if size <= 0:
+                    return 0
+                self.out_window_size -= size
+            head = cMSG_CHANNEL_DATA + struct.pack(">II", self.remote_chanid, size)
+            self.transport._send_user_message(Message(b"".join((head, *cut(size)))))
+            return size
+
     def take_window(self, m: Message) -> None:
         """The server grants room for standard input, where the transport is fed."""
         self._window_adjust(m)
@@ -751,6 +846,7 @@ class ExecChannel(paramiko.Channel):
 ClientTransport._channel_handler_table = {
     **paramiko.Transport._channel_handler_table,
     MSG_CHANNEL_CLOSE: ExecChannel.take_close,
+    MSG_CHANNEL_DATA: ExecChannel.take_data,
     MSG_CHANNEL_FAILURE: ExecChannel.take_failure,
     MSG_CHANNEL_REQUEST: ExecChannel.take_request,
     MSG_CHANNEL_WINDOW_ADJUST: ExecChannel.take_window,

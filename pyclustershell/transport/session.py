@@ -36,6 +36,8 @@ class RemoteSession:
     asks_for = "exec"
     #: What is said where the server refuses what was asked for.
     refusal = "The server refused the request"
+    #: The receive window, in bytes; None for paramiko's 2 MiB.
+    window: Optional[int] = None
 
     def __init__(
         self,
@@ -108,7 +110,7 @@ class RemoteSession:
         else:
             # What a server does for a session (PAM, home directories) is still part of logging in.
             self._engine.post(self._watch_opening, connection, self.settings.auth_timeout)
-        connection.transport.open_exec_channel(self._on_opened)
+        connection.transport.open_exec_channel(self._on_opened, self.window)
 
     def _watch_opening(self, connection: Connection, patience: float) -> None:
         if self.opening:

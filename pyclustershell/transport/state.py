@@ -162,9 +162,17 @@ class Exited(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """No command could be run, or it was lost."""
+    """No command could be run, or it was lost; or a copy failed."""
 
     error: NodeError
+    #: What stands for an exit status: 255, as the ssh program has it, or 1 for a failed copy.
+    rc: int = 255
+
+
+class Copied(NamedTuple):
+    """So many bytes of files have been copied so far."""
+
+    size: int
 
 
 class TimedOut(NamedTuple):
@@ -175,4 +183,4 @@ class Aborted(NamedTuple):
     """The command was ended by us before it ended by itself."""
 
 
-Record = Union[Started, Output, Written, Exited, Failed, TimedOut, Aborted]
+Record = Union[Started, Output, Written, Copied, Exited, Failed, TimedOut, Aborted]

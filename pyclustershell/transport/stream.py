@@ -31,6 +31,7 @@ class PacketStream(ABC):
         self.bytes_sent = 0
         self._write_lock = threading.Lock()
         self._backlog = bytearray()
+        self._when_drained: list[Callable[[], Any]] = []
         self._shut = False
 
     def __repr__(self) -> str:
@@ -115,6 +116,23 @@ class PacketStream(ABC):
             if self._backlog:
                 sent = self._send_some(bytes(self._backlog[:_FLUSH_SIZE]))
                 del self._backlog[:sent]
+            if self._backlog:
+                return False
+            callbacks, self._when_drained = self._when_drained, []
+        for callback in callbacks:
+            callback()
+        return True
+
+    def is_drained(self, then: Callable[[], Any]) -> bool:
+        """Whether all that was sent has been taken.
+
+        Args:
+            then: called once when it has been, if it has not; on whatever thread calls
+                :meth:`flush`, perhaps under locks: it must only post.
+        """
+        with self._write_lock:
+            if self._backlog:
+                self._when_drained.append(then)
             return not self._backlog
 
     @property

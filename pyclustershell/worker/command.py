@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from ..engine.client import EngineClient
 from ..engine.engine import Engine
@@ -14,8 +14,25 @@ from .worker import Worker
 
 if TYPE_CHECKING:
     from ..task import Task
-    from ..transport.command import RemoteCommand
     from ..transport.process import LocalProcess
+
+
+class Runs(Protocol):
+    """What a client runs: a command, or something like it."""
+
+    stdin: WriteBuffer
+
+    def start(self) -> None:
+        """Begin; records follow."""
+        ...
+
+    def send_input(self) -> None:
+        """Send what waits in ``stdin``."""
+        ...
+
+    def abort(self) -> None:
+        """End it; no record follows."""
+        ...
 
 
 class CommandClient(EngineClient):
@@ -39,7 +56,7 @@ class CommandClient(EngineClient):
         self._worker = worker
         self._key = key
         self._engine: Optional[Engine] = None
-        self._command: Optional[Union[RemoteCommand, LocalProcess]] = None
+        self._command: Optional[Runs] = None
         self._picked_up = False
         self._ended = False
         self.stdin = WriteBuffer()
@@ -55,19 +72,20 @@ class CommandClient(EngineClient):
         self._engine = engine
         try:
             self._command = command = self._make_command(engine)
-            command.stdin = self.stdin
-            self._count_input()
+            self._connect_input()
             command.start()
         except NodeError as error:
             self._deliver(Failed(error))
 
-    def _count_input(self) -> None:
-        """Let who writes wait for this command, now that its turn has come."""
+    def _connect_input(self) -> None:
+        """Give the command its input; who writes waits for it, now that its turn has come."""
+        if self._command is not None:
+            self._command.stdin = self.stdin
         self.stdin.on_full = self._worker.count_full
         if self.stdin.full:
             self._worker.count_full(True)
 
-    def _make_command(self, engine: Engine) -> Union[RemoteCommand, LocalProcess]:
+    def _make_command(self, engine: Engine) -> Runs:
         raise NotImplementedError
 
     def _start_clock(self) -> None:

@@ -10,13 +10,20 @@ from ..event import Dispatcher
 from ..exceptions import NodeError, WorkerError
 from ..msgtree import MsgTreeElem
 from ..nodeset import NodeSet
-from ..transport.state import Aborted, Exited, Failed, Output, Record, Started, TimedOut, Written
+from ..transport.state import (
+    Aborted,
+    Copied,
+    Exited,
+    Failed,
+    Output,
+    Record,
+    Started,
+    TimedOut,
+    Written,
+)
 
 if TYPE_CHECKING:
     from ..task import Task
-
-# No command could be run on the node: what the ssh program exits with.
-_RC_FAILED = 255
 
 
 class Worker:
@@ -36,6 +43,8 @@ class Worker:
     SNAME_STDIN = "stdin"
     SNAME_STDOUT = "stdout"
     SNAME_STDERR = "stderr"
+    #: The stream of a copy's ``ev_written``.
+    SNAME_COPY = "copy"
 
     def __init__(self, handler: Any = None) -> None:
         self.eh = handler
@@ -114,15 +123,14 @@ class Worker:
             results.add_retcode(source, record.rc)
             self._hang_up(key, record.rc)
         elif isinstance(record, Written):
-            self._set_current_node(key)
-            self.current_sname = self.SNAME_STDIN
-            if self._events is not None:
-                self._events.written(self, key, self.SNAME_STDIN, record.size)
+            self._deliver_written(key, self.SNAME_STDIN, record.size)
+        elif isinstance(record, Copied):
+            self._deliver_written(key, self.SNAME_COPY, record.size)
         elif isinstance(record, Failed):
             results.add_failure(source, record.error)
-            results.add_retcode(source, _RC_FAILED)
+            results.add_retcode(source, record.rc)
             self._deliver_output(key, self.SNAME_STDERR, [record.error.sentence.encode()])
-            self._hang_up(key, _RC_FAILED)
+            self._hang_up(key, record.rc)
         elif isinstance(record, TimedOut):
             results.add_timeout(source)
             self._set_current_node(key)
@@ -157,6 +165,12 @@ class Worker:
             if self.aborted:
                 # By the handler: it has heard of the node's end, which comes after its output.
                 return
+
+    def _deliver_written(self, key: Any, sname: str, size: int) -> None:
+        self._set_current_node(key)
+        self.current_sname = sname
+        if self._events is not None:
+            self._events.written(self, key, sname, size)
 
     def _debug_name(self, key: Any) -> str:
         return f"{key}:"

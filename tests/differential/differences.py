@@ -282,6 +282,15 @@ DIFFERENCES: dict[str, Difference] = {
         "resume().",
         notes={"alive": True},
     ),
+    "copy.a_missing_file": Difference(
+        "scp exits with 255, as if there had been no connection, where the source is missing. Here "
+        "that is 1, as for every other copy that fails (README, Copying files).",
+        {
+            f"<copy> {node}": [["ev_pickup", "<copy>", node], ["ev_hup", "<copy>", node, 1]]
+            for node in ("node1", "node2")
+        },
+        {"max_retcode": 1, "retcodes": [[1, "NodeSet(node[1-2])"]]},
+    ),
     "timers.task_timeout_clears_timers": Difference(
         "ClusterShell drops timers that fire after the task's timeout, and ends without a word "
         "where nothing else is left. Here, as documented, the timeout raises.",
@@ -294,6 +303,4 @@ DIFFERENCES: dict[str, Difference] = {
 }
 
 #: Differences that are none on purpose, by scenario or by module. Each shall go.
-PENDING: dict[str, str] = {
-    "local.bad_arguments": "Task.copy is not there yet",
-}
+PENDING: dict[str, str] = {}

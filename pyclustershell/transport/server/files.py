@@ -6,17 +6,24 @@ SFTP version 3, draft-ietf-secsh-filexfer-02, over paramiko's SFTPServer.
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, ClassVar, TypeVar, Union
 
 import paramiko
-from paramiko.sftp import SFTP_OK, SFTP_OP_UNSUPPORTED
+from paramiko.sftp import SFTP_FAILURE, SFTP_OK, SFTP_OP_UNSUPPORTED
+
+from .hooks import ExtensibleSFTPServer, Message
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 Attributes = paramiko.SFTPAttributes
+
+# The longest packet, read and write that are taken, in bytes: what OpenSSH has. The number of open
+# files is not limited here.
+_LIMITS = struct.pack(">QQQQ", 256 << 10, 255 << 10, 255 << 10, 0)
 Result = TypeVar("Result")
 
 # Windows translates line ends otherwise.
@@ -29,6 +36,12 @@ def _attempt(function: Callable[[], Result]) -> Union[Result, int]:
         return function()
     except OSError as error:
         return paramiko.SFTPServer.convert_errno(error.errno or 0)
+
+
+def _sendable(name: str) -> str:
+    """A name as paramiko can send it: it encodes text as UTF-8, which a name need not be."""
+    # Its type stubs want text; bytes are sent as they are.
+    return os.fsencode(name)  # type: ignore[return-value]
 
 
 def _status(function: Callable[[], None]) -> int:
@@ -85,6 +98,10 @@ class OpenFile(paramiko.SFTPHandle):
         """The file's attributes."""
         return _attempt(lambda: Attributes.from_stat(os.fstat(self._descriptor)))
 
+    def sync(self) -> int:
+        """Put the file on its disk (fsync@openssh.com)."""
+        return _status(lambda: os.fsync(self._descriptor))
+
     def chattr(self, attr: Attributes) -> int:
         """Change the file's attributes."""
         return _status(lambda: _change(self._descriptor, attr))
@@ -107,7 +124,7 @@ class LocalFiles(paramiko.SFTPServerInterface):
 
     def canonicalize(self, path: str) -> str:
         """The absolute name, links resolved (SSH_FXP_REALPATH)."""
-        return os.path.realpath(self._path(path))
+        return _sendable(os.path.realpath(self._path(path)))
 
     def list_folder(self, path: str) -> Union[list[Attributes], int]:
         """A directory's entries, with their own attributes where they are links."""
@@ -115,7 +132,7 @@ class LocalFiles(paramiko.SFTPServerInterface):
         def entries() -> list[Attributes]:
             with os.scandir(self._path(path)) as found:
                 return [
-                    Attributes.from_stat(entry.stat(follow_symlinks=False), entry.name)
+                    Attributes.from_stat(entry.stat(follow_symlinks=False), _sendable(entry.name))
                     for entry in found
                 ]
 
@@ -172,7 +189,32 @@ class LocalFiles(paramiko.SFTPServerInterface):
 
     def readlink(self, path: str) -> Union[str, int]:
         """Where a link leads to."""
-        return _attempt(lambda: os.readlink(self._path(path)))
+        return _attempt(lambda: _sendable(os.readlink(self._path(path))))
+
+    def space(self, path: str) -> Union[bytes, int]:
+        """The file system's size and room, as statvfs@openssh.com wants them."""
+        if sys.platform == "win32":
+            return SFTP_OP_UNSUPPORTED
+
+        def told() -> bytes:
+            found = os.statvfs(self._path(path))
+            # The file system's number and flags are of no use to anybody.
+            return struct.pack(
+                ">11Q",
+                found.f_bsize,
+                found.f_frsize,
+                found.f_blocks,
+                found.f_bfree,
+                found.f_bavail,
+                found.f_files,
+                found.f_ffree,
+                found.f_favail,
+                0,
+                0,
+                found.f_namemax,
+            )
+
+        return _attempt(told)
 
     def symlink(self, target_path: str, path: str) -> int:
         """Make a link; the target is taken as it stands."""
@@ -181,14 +223,21 @@ class LocalFiles(paramiko.SFTPServerInterface):
         return _status(lambda: os.symlink(target_path, self._path(path)))
 
 
-class SFTPSubsystem(paramiko.SFTPServer):
-    """One SFTP session, on a thread of its own.
+class SFTPSubsystem(ExtensibleSFTPServer):
+    """One SFTP session, on a thread of its own, with the extensions that OpenSSH's clients use.
 
     Args:
         channel: its channel.
         server: the connection.
         files: what is served.
     """
+
+    EXTENSIONS: ClassVar[dict[str, str]] = {
+        "posix-rename@openssh.com": "1",
+        "statvfs@openssh.com": "2",
+        "fsync@openssh.com": "1",
+        "limits@openssh.com": "1",
+    }
 
     def __init__(
         self, channel: paramiko.Channel, server: paramiko.ServerInterface, files: LocalFiles
@@ -197,6 +246,18 @@ class SFTPSubsystem(paramiko.SFTPServer):
         self.name = "loopback-sftp"
         self.daemon = True  # the interpreter must not wait for a client to leave
         self._channel = channel
+        self._files = files
+
+    def answer_extension(self, name: str, request: Message) -> Union[bytes, int, None]:
+        """Answer what OpenSSH's PROTOCOL file describes; paramiko does posix-rename itself."""
+        if name == "limits@openssh.com":
+            return _LIMITS
+        if name == "statvfs@openssh.com":
+            return self._files.space(request.get_text())
+        if name == "fsync@openssh.com":
+            file = self.open_file(request.get_binary())
+            return file.sync() if isinstance(file, OpenFile) else SFTP_FAILURE
+        return None
 
     def begin(self) -> None:
         """Start the thread, once."""

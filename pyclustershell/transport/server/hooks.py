@@ -5,10 +5,11 @@ Tested against the oldest and the newest supported paramiko by tests/test_loopba
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from contextlib import suppress
-from typing import Any, Callable, ClassVar, Optional, Protocol, cast
+from typing import Any, Callable, ClassVar, Optional, Protocol, Union, cast
 
 import paramiko
 from paramiko.common import (
@@ -19,6 +20,7 @@ from paramiko.common import (
     cMSG_CHANNEL_REQUEST,
 )
 from paramiko.packet import Packetizer
+from paramiko.sftp import CMD_EXTENDED, CMD_EXTENDED_REPLY, CMD_INIT, CMD_VERSION
 
 Channel = paramiko.Channel
 Message = paramiko.Message
@@ -125,6 +127,70 @@ def send_exit_signal(channel: Any, name: str) -> None:
     message.add_string("")  # error message
     message.add_string("")  # its language
     channel.get_transport()._send_user_message(message)
+
+
+class _NameMessage(Message):
+    """A request whose texts are names of files: any bytes, which paramiko takes for UTF-8."""
+
+    def get_text(self) -> str:
+        """The next string, as ``os.fsencode`` turns it into bytes again."""
+        return os.fsdecode(self.get_string())
+
+
+class ExtensibleSFTPServer(paramiko.SFTPServer):
+    """paramiko's SFTP server, which also says what extensions it has, and takes names of any bytes.
+
+    Attributes:
+        EXTENSIONS: their names, each with the version that filexfer-02, 4.2 wants beside it.
+    """
+
+    EXTENSIONS: ClassVar[dict[str, str]] = {}
+
+    def answer_extension(self, name: str, request: Message) -> Union[bytes, int, None]:
+        """Answer a request of an extension.
+
+        Args:
+            name: the extension's.
+            request: its fields.
+
+        Returns:
+            The reply's fields, an SFTP status, or None for what paramiko does itself.
+        """
+        return None
+
+    def open_file(self, handle: bytes) -> Optional[paramiko.SFTPHandle]:
+        """The open file of a handle, None where there is none."""
+        file: Optional[paramiko.SFTPHandle] = self.file_table.get(handle)
+        return file
+
+    def _send_server_version(self) -> int:
+        # paramiko's names one extension, "check-file", and has no way to name more.
+        kind, data = self._read_packet()
+        if kind != CMD_INIT:
+            raise paramiko.SFTPError("Incompatible sftp protocol")
+        message = Message()
+        message.add_int(3)
+        for name, version in self.EXTENSIONS.items():
+            message.add_string(name)
+            message.add_string(version)
+        self._send_packet(CMD_VERSION, message)
+        return int.from_bytes(data[:4], "big")
+
+    def _process(self, kind: int, number: int, message: Message) -> None:
+        request = _NameMessage(message.get_remainder())
+        if kind == CMD_EXTENDED:
+            answer = self.answer_extension(request.get_text(), request)
+            if isinstance(answer, bytes):
+                reply = Message()
+                reply.add_int(number)
+                reply.add_bytes(answer)
+                self._send_packet(CMD_EXTENDED_REPLY, reply)
+                return
+            if answer is not None:
+                self._send_status(number, answer)
+                return
+            request.rewind()
+        super()._process(kind, number, request)
 
 
 class ThreadlessPacketizer(Packetizer):

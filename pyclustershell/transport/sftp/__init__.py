@@ -1,0 +1,1 @@
+"""An SFTP client that never blocks: copies between this host and many nodes, on the engine."""

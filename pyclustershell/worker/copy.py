@@ -1,0 +1,128 @@
+"""Copies between this host and nodes over SFTP: a worker's client, and what it is to copy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Union
+
+from ..engine.engine import Engine
+from .remote import RemoteClient
+
+if TYPE_CHECKING:
+    from ..transport.sftp.download import Download
+    from ..transport.sftp.session import SftpSession
+    from ..transport.sftp.upload import CopyOptions, Upload
+
+_SEPARATORS = os.sep + (os.altsep or "")
+
+
+@dataclass(frozen=True)
+class CopyRequest:
+    """What a worker is to copy.
+
+    Attributes:
+        source: a file or directory: of this host, or (in reverse) of each node.
+        dest: where to; in reverse, a directory of this host.
+        reverse: whether nodes' files are copied to this host.
+        preserve: see :class:`~..transport.sftp.upload.CopyOptions`, as for the rest.
+        follow_symlinks: the same.
+        inplace: the same.
+        skip_unchanged: the same.
+        checksum: the same.
+        fsync: the same.
+
+    Raises:
+        ValueError: the arguments do not fit together.
+    """
+
+    source: str
+    dest: str
+    reverse: bool = False
+    preserve: bool = False
+    follow_symlinks: bool = True
+    inplace: bool = False
+    skip_unchanged: bool = False
+    checksum: bool = False
+    fsync: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reverse and not os.path.isdir(self.dest):
+            raise ValueError(
+                f"the destination of a reverse copy must be a directory, not {self.dest!r}"
+            )
+        if self.checksum and not self.skip_unchanged:
+            raise ValueError("checksum=True says how skip_unchanged=True compares: give both")
+
+    def options(self) -> CopyOptions:
+        """The same for the transport."""
+        from ..transport.sftp.upload import CopyOptions
+
+        return CopyOptions(
+            self.preserve,
+            self.follow_symlinks,
+            self.inplace,
+            self.skip_unchanged,
+            self.checksum,
+            self.fsync,
+        )
+
+    def target(self, node: str) -> str:
+        """Where a reverse copy of one node goes, as ClusterShell has it: ``dest/NAME.NODE``.
+
+        Raises:
+            ValueError: the node's name cannot be a part of a file's.
+        """
+        if any(character in node for character in f"{_SEPARATORS}\0"):
+            raise ValueError(f"{node!r} cannot be a part of a file's name")
+        name = os.path.basename(self.source.rstrip("/"))
+        return os.path.join(self.dest, f"{name}.{node}")
+
+
+class ScpClient(RemoteClient):
+    """One node's copy over SFTP. It has ClusterShell's name; no ``scp`` program is started."""
+
+    _copy: Union[Upload, Download, None] = None
+
+    @property
+    def key(self) -> str:
+        """The node."""
+        return str(self._key)
+
+    @property
+    def skipped(self) -> list[str]:
+        """The files that were there already, by their paths where they are."""
+        return [] if self._copy is None else [os.fsdecode(path) for path in self._copy.skipped]
+
+    def _make_command(self, engine: Engine) -> SftpSession:
+        # Here, not at the top: whoever runs local commands only does not pay for paramiko.
+        from ..transport.sftp.session import SftpSession
+
+        task = self._worker.bound_task()
+        settings = task.connection_settings(self._key, self._worker.ssh, wait=False, copying=True)
+        copy = self._worker.copy_request()
+        task.debug(f"SFTP: {settings!r}: {copy.source!r} to {copy.dest!r}")
+        self._copy = job = self._make_copy(copy)
+        return SftpSession(
+            settings,
+            engine,
+            task.pool,
+            task.reaper,
+            self._deliver,
+            on_turn=self._start_clock,
+            job=job.run,
+            kill_grace=task.info("ssh_kill_grace"),
+        )
+
+    def _make_copy(self, copy: CopyRequest) -> Union[Upload, Download]:
+        if copy.reverse:
+            from ..transport.sftp.download import Download
+
+            return Download(os.fsencode(copy.source), copy.target(self._key), copy.options())
+        from ..transport.sftp.upload import Upload
+
+        return Upload(self._worker.shared_source(), os.fsencode(copy.dest), copy.options())
+
+    def _connect_input(self) -> None:
+        # A copy reads none: what is written is dropped, and nobody waits for it.
+        self.stdin.clear()
