@@ -211,20 +211,21 @@ class Writer:
         keywords: dict[str, Any] = {}
         if where == "local" and self.chance(0.7):
             keywords["key"] = self.random.choice((name, self.random.randrange(3), ("k", 1)))
-        stderr = defaults.get("stderr", False)
+        by = "schedule" if self.chance(0.15) else "shell"
+        # Who makes a worker himself does not get the task's defaults.
+        stderr = by == "shell" and defaults.get("stderr", False)
         if self.chance(0.4):
             keywords["stderr"] = stderr = self.chance(0.6)
-        if self.chance(0.15):
+        if by == "shell" and self.chance(0.15):
             keywords["stdin"] = self.chance(0.5)
         if self.chance(0.1):
             keywords["timeout"] = self.random.choice((30, 30.5))
-        stdin = keywords.get("stdin", defaults.get("stdin", True))
+        stdin = by == "schedule" or keywords.get("stdin", defaults.get("stdin", True))
         # Where both streams are one, those of ssh come in an order of their own.
         command, early = self.command(where, both=stderr or where != "ssh", stdin=stdin)
         if where == "exec":
             command = command.replace("%", "%%") + self.random.choice(("", "; echo %h", "; : %n"))
         forms = self.forms(where)
-        by = "schedule" if stdin and self.chance(0.2) else "shell"
         job = Job(name, where, nodes, f": {name}; {command}", forms, by, keywords, early, {})
         self.react(job, defaults, depth)
         return job
