@@ -73,6 +73,10 @@ class Results:
 
     # -- output --
 
+    def has_kept(self, sname: str) -> bool:
+        """Whether any output of a stream was kept in this run."""
+        return sname in self._trees
+
     def message(self, sname: str, source: Source) -> Optional[bytes]:
         """The output of one source, None if there is none."""
         tree = self._trees.get(sname)

@@ -85,10 +85,9 @@ class TaskResults:
         """Each different standard output, with the nodes or keys that gave it.
 
         Raises:
-            TaskMsgTreeError: it is not kept.
+            TaskMsgTreeError: it is not kept, and none was.
         """
-        self.check_kept("stdout")
-        return self.results.iter_messages("stdout", None, match_keys)
+        return self._iter_messages("stdout", match_keys)
 
     def iter_errors(
         self, match_keys: Optional[Collection[Any]] = None
@@ -96,10 +95,17 @@ class TaskResults:
         """Each different standard error, with the nodes or keys that gave it.
 
         Raises:
-            TaskMsgTreeError: it is not kept.
+            TaskMsgTreeError: it is not kept, and none was.
         """
-        self.check_kept("stderr")
-        return self.results.iter_messages("stderr", None, match_keys)
+        return self._iter_messages("stderr", match_keys)
+
+    def _iter_messages(
+        self, sname: str, match_keys: Optional[Collection[Any]]
+    ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
+        # What was kept until a handler had it no longer kept is there.
+        if not self.results.has_kept(sname):
+            self.check_kept(sname)
+        return self.results.iter_messages(sname, None, match_keys)
 
     def iter_retcodes(
         self, match_keys: Optional[Collection[Any]] = None

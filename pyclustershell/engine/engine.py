@@ -259,7 +259,9 @@ class Engine:
             excused = not excused and self.clock() - awake > _STALL
             if excused:
                 continue
-            timers.fire_expired()
+            if self._is_held():
+                # Else the last one has just ended, and nobody is left for an autoclose timer.
+                timers.fire_expired()
             if deadline is not None and self.clock() >= deadline and self._is_held():
                 raise TimeoutError("the task's time ran out")
 

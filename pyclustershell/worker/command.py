@@ -92,6 +92,10 @@ class CommandClient(EngineClient):
         if self._engine is not None:
             self._engine.start_clock(self)
 
+    def set_key(self, key: Any) -> None:
+        """Go by another key; before the start."""
+        self._key = key
+
     def _deliver(self, record: Record) -> None:
         """Hand a record on; before the first, that the command was picked up."""
         if isinstance(record, Started):

@@ -75,8 +75,10 @@ class WorkerPopen(CommandWorker):
         return [PopenClient(self, self.key, self._timeout, self._autoclose)]
 
     def set_key(self, key: Any) -> None:
-        """Keep the results under another key; before the worker is scheduled."""
+        """Keep the results under another key; before the worker starts."""
         self.key = key
+        for client in self._clients:
+            client.set_key(key)
 
     def set_retcode(self, rc: int) -> None:
         """Take the command's return code from its client."""

@@ -379,7 +379,7 @@ class StreamWorker(Worker):
             raise WorkerError(f"{self!r} has started: set its streams before")
 
     def set_key(self, key: Any) -> None:
-        """Keep the results under another key; before the worker is scheduled."""
+        """Keep the results under another key; before the worker starts."""
         self.clients[0].key = key
 
     def _make_clients(self, task: Task) -> list[EngineClient]:

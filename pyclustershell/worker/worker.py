@@ -40,6 +40,8 @@ class Worker:
         current_sname: the name of its stream.
     """
 
+    # The names of the streams. Before the start, a worker can be given others: handlers hear of
+    # those, and the task keeps no output of streams that it does not know.
     SNAME_STDIN = "stdin"
     SNAME_STDOUT = "stdout"
     SNAME_STDERR = "stderr"
@@ -58,6 +60,7 @@ class Worker:
         #: Whether :meth:`abort` was called.
         self.aborted = False
         self._open_clients = 0
+        self._renamed: dict[str, str] = {}
 
     @property
     def eh(self) -> Any:
@@ -142,6 +145,8 @@ class Worker:
 
     def _deliver_output(self, key: Any, sname: str, lines: list[bytes]) -> None:
         task = self.bound_task()
+        if self._renamed:
+            sname = self._renamed.get(sname, sname)
         if task.keeps(sname):
             task.results.add_lines((self, key), sname, lines)
         if task.info("debug"):
@@ -187,6 +192,9 @@ class Worker:
     def _begin(self) -> None:
         if not self.started:
             self.started = True
+            # A worker may call its streams otherwise: their output is not kept then.
+            names = {"stdout": self.SNAME_STDOUT, "stderr": self.SNAME_STDERR}
+            self._renamed = {name: own for name, own in names.items() if own != name}
             if self._events is not None:
                 self._events.start(self)
 

@@ -378,3 +378,53 @@ def one_handler_for_many_workers(trace: Trace) -> None:
     task.resume()
     trace.note("seen", sorted(handler.seen))
     trace.note("at once", [handler.open, handler.most])
+
+
+def a_key_that_is_set_after_shell(trace: Trace) -> None:
+    worker = task_self().shell("echo one; exit 2", handler=Recorder(trace))
+    worker.set_key("late")
+    task_self().resume()
+    note_task(trace, task_self())
+    trace.note("key_buffer", task_self().key_buffer("late"))
+    trace.note("read", worker.read())
+
+
+def streams_with_other_names(trace: Trace) -> None:
+    for where in ({"key": "k"}, {"nodes": "node[1-2]"}, {"nodes": "node[1-2]", "remote": False}):
+        worker = task_self().shell(
+            "echo out; echo err >&2", stderr=True, handler=Recorder(trace), **where
+        )
+        worker.SNAME_STDOUT = "unknown"
+        task_self().resume()
+        note_task(trace, task_self())
+        trace.note("current", [worker.current_msg, worker.current_errmsg])
+
+
+def no_longer_kept_from_now_on(trace: Trace) -> None:
+    def on_read(worker: Any, *_: Any) -> None:
+        worker.task.set_default("stdout_msgtree", False)
+        worker.task.shell("echo two", key="two")
+
+    task = task_self()
+    task.run("echo one", key="one", handler=Recorder(trace, ev_read=on_read))
+    note_task(trace, task)
+    trace.catch("key_buffer", task.key_buffer, "one")
+    task.run("echo three", key="three")
+    trace.catch("iter_buffers", lambda: list(task.iter_buffers()))
+
+
+def a_timer_that_is_late_at_the_end(trace: Trace) -> None:
+    import time
+
+    fired: list[Any] = []
+
+    class Slow(EventHandler):
+        def ev_timer(self, timer: Any) -> None:
+            fired.append(timer)
+            time.sleep(0.35)
+
+    task = task_self()
+    task.shell("sleep 0.4", key="k")
+    task.timer(0.25, Slow(), 0.25, autoclose=True)
+    task.resume()
+    trace.note("fired", len(fired))
