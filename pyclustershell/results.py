@@ -150,8 +150,10 @@ class Results:
         """Each different return code, with its keys.
 
         As in ClusterShell, a return code is there without any key, too, if ``match_keys`` match
-        none of its keys and no worker is given.
+        none of its keys and no worker is given. Other than for output, a string is one key.
         """
+        if isinstance(match_keys, str):
+            match_keys = (match_keys,)
         match = _matcher(worker, match_keys or None)
         keys: dict[int, list[Any]] = {}
         for source, rc in self._retcodes.items():

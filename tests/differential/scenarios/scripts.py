@@ -428,3 +428,10 @@ def a_timer_that_is_late_at_the_end(trace: Trace) -> None:
     task.timer(0.25, Slow(), 0.25, autoclose=True)
     task.resume()
     trace.note("fired", len(fired))
+
+
+def return_codes_of_one_node(trace: Trace) -> None:
+    worker = task_self().run("exit %n", nodes="node[1-3]", remote=False)
+    for call in (worker.iter_retcodes, task_self().iter_retcodes):
+        trace.note_unordered("of node2", ((rc, sorted(nodes)) for rc, nodes in call("node2")))
+    trace.catch("buffers", lambda: list(worker.iter_buffers("node2")))
