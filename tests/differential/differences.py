@@ -206,7 +206,7 @@ DIFFERENCES: dict[str, Difference] = {
     "remote.command_timeout_runs_out": _timed_out(
         "The info key command_timeout is a limit for commands over SSH, too, where no timeout= is "
         "given; ClusterShell has it for pdsh only.",
-        "sleep 4; echo late",
+        "sleep 8; echo late",
         "node1",
     ),
     "remote.killed_by_a_signal": _return_code(137, "kill -9 $$"),

@@ -40,7 +40,7 @@ def stderr_apart(trace: Trace) -> None:
 
 
 def timeout(trace: Trace) -> None:
-    _run(trace, "echo before; exec sleep 60", timeout=1.5)
+    _run(trace, "echo before; exec sleep 60", timeout=5)
 
 
 def abort_in_ev_read(trace: Trace) -> None:

@@ -101,14 +101,14 @@ def two_workers_on_one_node(trace: Trace) -> None:
 
 
 def timeout(trace: Trace) -> None:
-    _run(trace, "echo before; exec sleep 60", timeout=1.5)
+    _run(trace, "echo before; exec sleep 60", timeout=5)
 
 
 def timeout_on_one_of_two(trace: Trace) -> None:
     task = task_self()
     handler = Recorder(trace)
     command = "case $SSH_CONNECTION in *127.0.1.1\\ *) exec sleep 60;; esac; echo quick"
-    worker = task.shell(command, nodes="node[1-2]", handler=handler, timeout=1.5)
+    worker = task.shell(command, nodes="node[1-2]", handler=handler, timeout=5)
     task.resume()
     note_task(trace, task)
     note_worker(trace, worker, ["node1", "node2"])
@@ -120,14 +120,14 @@ def command_timeout_is_for_other_programs(trace: Trace) -> None:
 
 
 def command_timeout_runs_out(trace: Trace) -> None:
-    task_self().set_info("command_timeout", 2)
-    _run(trace, "sleep 4; echo late", "node1")
+    task_self().set_info("command_timeout", 5)
+    _run(trace, "sleep 8; echo late", "node1")
 
 
 def task_timeout(trace: Trace) -> None:
     task = task_self()
     worker = task.shell("echo before; exec sleep 60", nodes="node1", handler=Recorder(trace))
-    trace.catch("resume", task.resume, 1.5)
+    trace.catch("resume", task.resume, 5)
     note_task(trace, task)
     note_worker(trace, worker, ["node1"])
     task.run("echo again", nodes="node1")
@@ -235,7 +235,7 @@ def old_handlers_with_stderr(trace: Trace) -> None:
 
 def old_handlers_and_a_timeout(trace: Trace) -> None:
     handler = old_handler(trace)
-    _run(trace, "echo out; exec sleep 60", "node1", handler=handler, timeout=1.5)
+    _run(trace, "echo out; exec sleep 60", "node1", handler=handler, timeout=5)
 
 
 def current_attributes(trace: Trace) -> None:

@@ -46,7 +46,7 @@ def live_output_with_a_summary(trace: Trace) -> None:
     task.set_default("stderr_msgtree", False)
     handler = Output()
     task.shell("echo up; echo warning >&2; exit 2", nodes="node[1-2]", handler=handler, stderr=True)
-    task.shell("exec sleep 60", nodes="node3", handler=handler, timeout=1.5)
+    task.shell("exec sleep 60", nodes="node3", handler=handler, timeout=5)
     task.resume()
     trace.note("lines", {node: sorted(lines) for node, lines in handler.lines.items()})
     trace.note("failed", handler.failed)
