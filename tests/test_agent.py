@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import paramiko
 import pytest
@@ -196,3 +198,83 @@ def test_openssh_agent(directory: Path, ssh_agent: Path, kind: str) -> None:
     algorithm = "rsa-sha2-512" if kind == "rsa" else key.get_name()
     signature = key.sign_ssh_data(b"data", algorithm)
     assert public.verify_ssh_sig(b"data", Message(signature.asbytes()))
+
+
+# -- Windows, with a pipe and a Pageant of our own -------------------------------------------------
+
+
+class Peer:
+    """An agent behind a pipe or behind Pageant: what is written to it, and its answers."""
+
+    def __init__(self, *answers: bytes, chunk: int = 100) -> None:
+        self.written = b""
+        self.closed = 0
+        self._answers = b"".join(answers)
+        self._chunk = chunk
+
+    def write(self, data: bytes) -> int:
+        self.written += data[: self._chunk]
+        return len(data[: self._chunk])
+
+    def read(self, size: int) -> bytes:
+        taken, self._answers = self._answers[:size], self._answers[size:]
+        return taken
+
+    def send(self, data: bytes) -> None:  # as paramiko's PageantConnection has it
+        self.written += data
+
+    recv = read
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+IDENTITIES = framed(b"\x0c" + (1).to_bytes(4, "big") + strings(b"blob", b"me@here"))
+
+
+@pytest.fixture
+def _windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+
+
+@pytest.mark.usefixtures("_windows")
+def test_the_pipe_of_openssh(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, opened = Peer(IDENTITIES, chunk=3), []
+
+    def fake_open(path: str, mode: str, buffering: int) -> Peer:
+        opened.append((path, mode, buffering))
+        if len(opened) < 3:
+            error = OSError(22, "all pipe instances are busy")
+            error.winerror = 231
+            raise error
+        return peer
+
+    monkeypatch.setattr(agent, "open", fake_open, raising=False)
+    assert AgentClient(agent.WINDOWS_PIPE, 5.0).identities() == [Identity(b"blob", "me@here")]
+    assert opened == [(r"\\.\pipe\openssh-ssh-agent", "r+b", 0)] * 3
+    assert (peer.written, peer.closed) == (framed(b"\x0b"), 1)
+
+
+@pytest.mark.usefixtures("_windows")
+@pytest.mark.parametrize("code", [2, 231])
+def test_a_pipe_that_is_not_there_or_stays_busy(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def fake_open(*_arguments: object, **_options: object) -> Peer:
+        error = OSError(2, "no such pipe")
+        error.winerror = code
+        raise error
+
+    monkeypatch.setattr(agent, "open", fake_open, raising=False)
+    with pytest.raises(AgentError, match="cannot be reached: no such pipe"):
+        AgentClient(agent.WINDOWS_PIPE, 0.05).identities()
+
+
+@pytest.mark.usefixtures("_windows")
+@pytest.mark.parametrize("runs", [True, False])
+def test_pageant(monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
+    peer = Peer(IDENTITIES)
+    module = SimpleNamespace(PageantConnection=lambda: peer, can_talk_to_agent=lambda: runs)
+    monkeypatch.setattr(agent, "import_module", lambda name: {"paramiko.win_pageant": module}[name])
+    assert agent.default_agent() == (agent.PAGEANT if runs else agent.WINDOWS_PIPE)
+    assert AgentClient("Pageant").identities() == [Identity(b"blob", "me@here")]
+    assert (peer.written, peer.closed) == (framed(b"\x0b"), 1)

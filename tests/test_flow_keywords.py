@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Callable
 
 import pytest
 
-from pyclustershell.exceptions import HandshakeError
+from pyclustershell.exceptions import (
+    AuthenticationError,
+    ConnectError,
+    HandshakeError,
+    HostKeyChangedError,
+    HostKeyRevokedError,
+    ResolveError,
+    UnknownHostKeyError,
+)
 from pyclustershell.task import Task
 from tests.conftest import require_sshd
+from tests.servers.faults import dropping_address
 from tests.servers.leaks import no_leaks
-from tests.servers.sshd import Sshd
+from tests.servers.sshd import Sshd, make_key
 from tests.tasks import fresh_task
 
 NODE = "127.0.0.1"
@@ -122,3 +132,167 @@ def test_algorithms(run: Run, logged: Logged, line: str, pattern: str) -> None:
 def test_algorithms_that_are_not_there(run: Run, line: str, kind: str) -> None:
     with pytest.raises(HandshakeError, match=f"none of the {kind} asked for is supported"):
         run(line)
+
+
+def test_host_key_algorithms(task: Task, tmp_path: Path) -> None:
+    make_key(tmp_path / "ed25519")
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", "ecdsa", "-N", "", "-f", tmp_path / "ecdsa"], check=True
+    )
+    ecdsa = (tmp_path / "ecdsa.pub").read_text()
+    directory = tmp_path / "sshd"
+    directory.mkdir()
+    # One HostKey line can hold one key only: a second one hides in the value.
+    keys = f"{tmp_path}/ed25519\nHostKey {tmp_path}/ecdsa"
+    with Sshd(directory, nodes=0, HostKey=keys) as server:
+        path = server.write_ssh_config(tmp_path / "config")
+        path.write_text("HostKeyAlgorithms ecdsa-sha2-nistp256\n" + path.read_text())
+        server.known_hosts.write_text(f"pyclustershell-tests {ecdsa}")
+        task.set_info("ssh_options", f"-F {path}")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        assert task.node_buffer(NODE) == b"ok"
+        task.set_info("ssh_options", f"-F {path} -o HostKeyAlgorithms=ssh-ed25519")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        ((failure, _nodes),) = task.iter_failures()
+        assert isinstance(failure, HostKeyChangedError)
+        task.close()
+
+
+# -- what a command finds --------------------------------------------------------------------------
+
+
+def test_send_env_and_set_env(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYCS_ONE", "1")
+    monkeypatch.setenv("PYCS_TWO", "2")
+    monkeypatch.setenv("OTHER", "3")
+    command = "env | grep -e PYCS -e OTHER -e FOUR | sort"
+    assert (
+        run("SendEnv PYCS_ONE PYCS_TWO\nSendEnv -*_TWO\nSetEnv FOUR=4", command)
+        == "FOUR=4\nPYCS_ONE=1"
+    )
+    assert run('SetEnv PYCS_ONE="a b" FOUR=4', command) == "FOUR=4\nPYCS_ONE=a b"
+    assert run("", f"{command}; echo end") == "end"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("RequestTTY force", "tty"), ("RequestTTY yes", "tty"), ("RequestTTY auto", ""), ("", "")],
+)
+def test_request_tty(run: Run, line: str, expected: str) -> None:
+    assert run(line, "test -t 1 && echo tty; true").strip() == expected
+
+
+# -- how it gets there -----------------------------------------------------------------------------
+
+
+def test_bind_address(run: Run, logged: Logged) -> None:
+    run("BindAddress 127.0.0.77")
+    assert len(logged(r"Connection from 127\.0\.0\.77 port")) == 1
+
+
+def test_user_port_and_host_name(run: Run, server: Sshd) -> None:
+    assert run(f"Host far\nHostName 127.0.0.%%1\nHost *\nUser {server.user}", "true") == ""
+    assert run(f"Port {server.port}\nHostName 127.0.0.1", "echo ok", node="far") == "ok"
+    with pytest.raises(AuthenticationError, match=r"nobody@127\.0\.0\.1: Permission denied"):
+        run("User nobody")
+    with pytest.raises(ConnectError, match="port 1: Connection refused"):
+        run("Port 1")
+
+
+def test_address_family(run: Run) -> None:
+    assert run("AddressFamily inet") == ""
+    with pytest.raises(ResolveError):
+        run("AddressFamily inet6")
+
+
+def test_connect_timeout(run: Run) -> None:
+    with dropping_address() as (address, port):
+        with pytest.raises(ConnectError, match="Connection timed out"):
+            run(f"ConnectTimeout 1\nHostName {address}\nPort {port}")
+
+
+def test_preferred_authentications(run: Run, logged: Logged) -> None:
+    with pytest.raises(AuthenticationError):
+        run("PreferredAuthentications keyboard-interactive,password")
+    with pytest.raises(AuthenticationError):
+        run("PubkeyAuthentication no")
+    assert logged("method publickey") == []
+    run("PreferredAuthentications password,publickey")
+
+
+def test_identity_files(run: Run, server: Sshd, tmp_path: Path) -> None:
+    make_key(tmp_path / "other")
+    # The server's configuration adds its own key: identity files add up.
+    assert run(f"IdentityFile {tmp_path}/other") == ""
+    assert run(f"IdentityFile {tmp_path}/missing") == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "known"), [("HostKeyAlias nobody", False), ("HostKeyAlias pyclustershell-tests", True)]
+)
+def test_host_key_alias(run: Run, line: str, known: bool) -> None:
+    if known:
+        assert run(line) == ""
+        return
+    with pytest.raises(UnknownHostKeyError, match="of nobody is not known"):
+        run(line)
+
+
+def test_known_hosts_files_and_policies(run: Run, server: Sshd, tmp_path: Path) -> None:
+    files = f"UserKnownHostsFile {tmp_path}/none {tmp_path}/new\nHostKeyAlias pyclustershell-tests"
+    with pytest.raises(UnknownHostKeyError):
+        run(files)
+    assert run(f"{files}\nGlobalKnownHostsFile {server.known_hosts}") == ""
+    assert run(f"{files}\nStrictHostKeyChecking no") == ""
+    assert not (tmp_path / "none").exists()
+    assert run(f"{files}\nStrictHostKeyChecking accept-new\nHashKnownHosts yes") == ""
+    assert (tmp_path / "none").read_text().startswith("|1|")
+    assert run(files) == ""
+
+
+def test_revoked_host_keys(run: Run, server: Sshd, tmp_path: Path) -> None:
+    revoked = tmp_path / "revoked"
+    revoked.write_text(server.host_key + "\n")
+    with pytest.raises(HostKeyRevokedError, match=f"is revoked by {revoked}"):
+        run(f"RevokedHostKeys {revoked}")
+    with pytest.raises(HostKeyRevokedError, match="is revoked by"):
+        run(f"RevokedHostKeys {revoked}\nStrictHostKeyChecking no")
+
+
+def test_certificates(task: Task, tmp_path: Path) -> None:
+    make_key(tmp_path / "ca")
+    make_key(tmp_path / "user")
+    directory = tmp_path / "sshd"
+    directory.mkdir()
+    with Sshd(directory, nodes=0, TrustedUserCAKeys=tmp_path / "ca.pub") as server:
+        sign = ["ssh-keygen", "-q", "-s", tmp_path / "ca", "-I", "id", "-n", server.user]
+        subprocess.run([*sign, tmp_path / "user.pub"], check=True)
+        # Elsewhere, so that it is not found beside the key.
+        (tmp_path / "user-cert.pub").rename(tmp_path / "certificate")
+        path = server.write_ssh_config(tmp_path / "config", IdentityFile=tmp_path / "user")
+        task.set_info("ssh_options", f"-F {path}")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        assert len(list(task.iter_failures())) == 1
+        task.set_info("ssh_options", f"-F {path} -o CertificateFile={tmp_path}/certificate")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        assert task.node_buffer(NODE) == b"ok"
+        task.close()
+
+
+def test_two_keys_one_after_the_other(task: Task, tmp_path: Path) -> None:
+    make_key(tmp_path / "second")
+    directory = tmp_path / "sshd"
+    directory.mkdir()
+    with Sshd(directory, nodes=0, AuthenticationMethods="publickey,publickey") as server:
+        path = server.write_ssh_config(tmp_path / "config")
+        task.set_info("ssh_options", f"-F {path}")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        ((failure, _nodes),) = task.iter_failures()
+        assert isinstance(failure, AuthenticationError)
+        settings = (server.directory / "sshd_config").read_text()
+        keys = Path(re.findall("AuthorizedKeysFile (.*)", settings)[0])
+        keys.write_text(keys.read_text() + (tmp_path / "second.pub").read_text())
+        task.set_info("ssh_options", f"-F {path} -i {tmp_path}/second")
+        task.run("echo ok", nodes=NODE, timeout=30)
+        assert task.node_buffer(NODE) == b"ok"
+        task.close()

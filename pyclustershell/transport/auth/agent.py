@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from contextlib import closing
 from importlib import import_module
 from typing import Any, NamedTuple, Optional, Protocol
@@ -153,11 +154,24 @@ class _Pipe:
             data = data[self._connection.send(data) or len(data) :]
 
 
-class _PipeFile:
-    """A Windows pipe opened by its name."""
+_PIPE_BUSY = 231  # Windows' ERROR_PIPE_BUSY: all of its instances are in use
+_BUSY_INTERVAL = 0.01
 
-    def __init__(self, path: str) -> None:
-        self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
+
+class _PipeFile:
+    """A Windows pipe opened by its name. Reading from it waits as long as the agent likes."""
+
+    def __init__(self, path: str, timeout: Optional[float]) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            try:
+                self._file = open(path, "r+b", buffering=0)  # noqa: SIM115 - closed by close()
+                break
+            except OSError as error:
+                over = deadline is not None and time.monotonic() > deadline
+                if getattr(error, "winerror", None) != _PIPE_BUSY or over:
+                    raise
+            time.sleep(_BUSY_INTERVAL)
         self.close = self._file.close
 
     def send(self, data: bytes) -> int:
@@ -179,7 +193,7 @@ def _connect(path: str, timeout: Optional[float]) -> _Stream:
         return stream
     if path.lower() == PAGEANT:
         return _Pipe(import_module("paramiko.win_pageant").PageantConnection())
-    return _Pipe(_PipeFile(path))
+    return _Pipe(_PipeFile(path, timeout))
 
 
 def _receive(stream: _Stream, size: int) -> bytes:

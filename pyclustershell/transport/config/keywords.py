@@ -1,9 +1,9 @@
 """The keywords of ssh_config(5): how the value of each is written, and what is made of it here.
 
-A keyword is honoured, or accepted silently because it only concerns the ssh program's own process
-or does not change what a command does, or accepted with one warning because it is not supported.
-Keywords that would change whom we talk to are honoured or refused, never ignored: see
-:mod:`.options`, which refuses them for the nodes that they apply to.
+A keyword is honoured; or ignored, because it only concerns the ssh program's own process or does
+not change what a command does; or ignored with one warning, because it is not supported. What would
+change whom we talk to is honoured or refused for the nodes that it applies to, never ignored. A way
+to authenticate that is not supported is named where a server wants it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ class Treatment(Enum):
     """What is made of a keyword."""
 
     HONOURED = "honoured"
-    SILENT = "accepted silently"
-    WARNED = "accepted with a warning"
+    SILENT = "ignored"
+    WARNED = "ignored, with a warning"
+    NEEDED = "refused where needed"
+    REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _permitted_names(words: Sequence[str]) -> tuple[tuple[str, str], ...]:
 # What concerns the ssh program's own process, its terminal and its shared connections, or does not
 # change what a command does and whom we talk to.
 _OWN_PROCESS = """
-    AddKeysToAgent BatchMode ChannelTimeout CheckHostIP ClearAllForwardings
+    BatchMode ChannelTimeout CheckHostIP ClearAllForwardings
     ControlMaster ControlPath ControlPersist
     EnableEscapeCommandline EnableSSHKeysign EscapeChar ExitOnForwardFailure
     ForkAfterAuthentication ForwardX11Timeout ForwardX11Trusted GatewayPorts
@@ -213,7 +215,6 @@ def _table() -> Iterator[Keyword]:
     for name, parse in {
         "AddressFamily": _choice(any=socket.AF_UNSPEC, inet=socket.AF_INET, inet6=socket.AF_INET6),
         "BindAddress": _single,
-        "BindInterface": _single,
         "CanonicalDomains": _several,
         "CanonicalizeHostname": _choice(**_YES_NO, always="always"),
         "CanonicalizeFallbackLocal": _flag,
@@ -229,7 +230,6 @@ def _table() -> Iterator[Keyword]:
         "GSSAPIDelegateCredentials": _flag,
         "GSSAPIServerIdentity": _single,
         "HashKnownHosts": _flag,
-        "HostbasedAuthentication": _flag,
         "HostKeyAlgorithms": _algorithms,
         "HostKeyAlias": _single,
         "HostName": _single,
@@ -239,7 +239,6 @@ def _table() -> Iterator[Keyword]:
         "KexAlgorithms": _algorithms,
         "MACs": _algorithms,
         "PasswordAuthentication": _flag,
-        "PKCS11Provider": _single,
         "Port": _port,
         "PreferredAuthentications": _single,
         "ProxyUseFdpass": _flag,
@@ -263,9 +262,12 @@ def _table() -> Iterator[Keyword]:
         "TCPKeepAlive": _flag,
         "User": _single,
         "UserKnownHostsFile": _files,
-        "VerifyHostKeyDNS": _choice(**_YES_NO, ask=True),
     }.items():
         yield Keyword(name, parse)
+    yield Keyword("BindInterface", _single, Treatment.REFUSED)
+    yield Keyword("VerifyHostKeyDNS", _choice(**_YES_NO, ask=True), Treatment.REFUSED)
+    yield Keyword("HostbasedAuthentication", _flag, Treatment.NEEDED)
+    yield Keyword("PKCS11Provider", _single, Treatment.NEEDED)
     yield Keyword("CertificateFile", _single, additive=True)
     yield Keyword("IdentityFile", _single, additive=True)
     yield Keyword("SendEnv", _several, additive=True)
@@ -280,6 +282,7 @@ def _table() -> Iterator[Keyword]:
         yield Keyword(name, _anything, Treatment.SILENT)
 
     for name, neutral in {
+        "AddKeysToAgent": "no false",
         "CASignatureAlgorithms": "",
         "DynamicForward": "",
         "FingerprintHash": "sha256",

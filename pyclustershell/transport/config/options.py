@@ -23,6 +23,7 @@ from .checks import CHECKS
 from .commandline import parse_options
 from .context import LocalContext, expand_environment, expand_tokens, matches_list
 from .jumps import Hop, parse_chain
+from .keywords import KEYWORDS, Treatment
 from .lookup import Query, lookup
 from .settings import (
     DEFAULT_PORT,
@@ -398,6 +399,9 @@ def resolve(
         raise NodeConfigurationError(node, str(error)) from error
 
 
+_REFUSED = tuple(k.name for k in KEYWORDS.values() if k.treatment is Treatment.REFUSED)
+
+
 class _Resolver:
     """Makes the settings of one node out of what was found for it."""
 
@@ -494,7 +498,7 @@ class _Resolver:
             ConfigurationError: it applies to this node.
         """
         query = self.query
-        for keyword in ("BindInterface", "VerifyHostKeyDNS"):
+        for keyword in _REFUSED:
             setting = query.get(keyword)
             if setting is not None and setting.value is not False:
                 raise _unsupported(setting)
