@@ -460,6 +460,7 @@ def test_the_agent_to_forward(
         ("500k", (500 << 10, 0.0)),
         ("1048576 none", (1 << 20, 0.0)),
         ("16M 90", (16 << 20, 90.0)),
+        ("500K\nRekeyLimit 1G 1h\nRekeyLimit 2G 2h", (500 << 10, 3600.0)),
     ],
 )
 def test_the_limit_of_session_keys(

@@ -133,8 +133,8 @@ def _seconds(words: Sequence[str]) -> Optional[float]:
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
-def _rekey_limit(words: Sequence[str]) -> tuple[int, float]:
-    """Bytes, and seconds behind them; 0 for no limit of one's own."""
+def _rekey_limit(words: Sequence[str]) -> tuple[int, Optional[float]]:
+    """Bytes, and seconds behind them, None if nothing is said; 0 for no limit of one's own."""
     if len(words) > 2:
         raise ValueError(f"extra arguments at end of line: {' '.join(words[2:])!r}")
     size = 0
@@ -145,8 +145,8 @@ def _rekey_limit(words: Sequence[str]) -> tuple[int, float]:
         size = int(parts[1]) * _SIZES[parts[2]]
         if 0 < size < 16:
             raise ValueError(f"{words[0]!r} is too small")
-    seconds = parse_seconds(words[1]) if len(words) == 2 else None
-    return size, seconds or 0.0
+    # 'none' leaves the time to later lines, as in OpenSSH.
+    return size, parse_seconds(words[1]) if len(words) == 2 else None
 
 
 def _files(words: Sequence[str]) -> tuple[str, ...]:
@@ -244,7 +244,6 @@ def _table() -> Iterator[Keyword]:
         "ProxyUseFdpass": _flag,
         "PubkeyAuthentication": _choice(**_YES_NO, unbound=True, host_bound=True),
         "RefuseConnection": _single,
-        "RekeyLimit": _rekey_limit,
         "RequestTTY": _choice(**{**_YES_NO, "auto": False}, force=True),
         "RevokedHostKeys": _single,
         "ServerAliveCountMax": _integer(0, 1000000),
@@ -270,6 +269,8 @@ def _table() -> Iterator[Keyword]:
     yield Keyword("PKCS11Provider", _single, Treatment.NEEDED)
     yield Keyword("CertificateFile", _single, additive=True)
     yield Keyword("IdentityFile", _single, additive=True)
+    # Its two values are settled apart.
+    yield Keyword("RekeyLimit", _rekey_limit, additive=True)
     yield Keyword("SendEnv", _several, additive=True)
     yield Keyword("IgnoreUnknown", _single)
     yield Keyword("ProxyCommand", _single, raw=True)

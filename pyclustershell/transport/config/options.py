@@ -639,8 +639,10 @@ class _Resolver:
         return self._path(str(setting.value), setting)
 
     def _rekey_limit(self) -> tuple[int, float]:
-        setting = self.query.get("RekeyLimit")
-        return cast("tuple[int, float]", setting.value) if setting else (0, 0.0)
+        """The first number of bytes, and the first one of seconds, perhaps of another line."""
+        said = [cast("tuple[int, Optional[float]]", s.value) for s in self.query.all("RekeyLimit")]
+        times = [seconds for _, seconds in said if seconds is not None]
+        return said[0][0] if said else 0, times[0] if times else 0.0
 
     def _forward_agent(self) -> Union[bool, str]:
         """Whether to forward the agent, or the path of the one to forward."""
