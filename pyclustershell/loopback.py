@@ -93,6 +93,9 @@ class LoopbackCluster:
             connection's thread, so several can run at once.
         shell: the argument vector to which commands are appended.
         max_sessions: how many sessions a connection may have open at once, as sshd's MaxSessions.
+        max_tunnels: how many connections to other nodes a connection to a node that is a jump
+            host (``proxy_jump``) may carry at once; None for any number. Tunnels lead to nodes of
+            this cluster only.
 
     Attributes:
         nodes: the names of the nodes, in order.
@@ -111,6 +114,7 @@ class LoopbackCluster:
         handler: Optional[CommandHandler] = None,
         shell: Sequence[str] = DEFAULT_SHELL,
         max_sessions: int = DEFAULT_MAX_SESSIONS,
+        max_tunnels: Optional[int] = None,
     ) -> None:
         names = NodeSet(nodes) if isinstance(nodes, str) else nodes
         self.nodes: tuple[str, ...] = tuple(dict.fromkeys(str(name) for name in names))
@@ -125,6 +129,7 @@ class LoopbackCluster:
         self._handler = handler
         self._shell = tuple(shell)
         self._max_sessions = max_sessions
+        self._max_tunnels = max_tunnels
         self._directory: Optional[tempfile.TemporaryDirectory[str]] = None
         self._server: Optional[Server] = None
 
@@ -169,6 +174,7 @@ class LoopbackCluster:
                 shell=self._shell,
                 max_sessions=self._max_sessions,
                 handler=self._handler,
+                max_tunnels=self._max_tunnels,
             ),
         )
         server.start()

@@ -19,6 +19,7 @@ from pyclustershell.exceptions import (
     ResolveError,
     UnknownHostKeyError,
 )
+from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.task import Task
 from tests.servers.faults import ScriptedServer, hang_in_key_exchange, refusing_address
 from tests.servers.leaks import no_leaks
@@ -329,3 +330,34 @@ def test_a_handshake_through_a_jump_host_that_falls_silent_ends_in_time(
         [failure] = failures(task).values()
         assert (failure.phase, failure.jump_host) == ("handshake", None)
         assert failure.cause == "Connection timed out during key exchange"
+
+
+# -- without OpenSSH -------------------------------------------------------------------------------
+
+
+def test_a_node_of_the_loopback_cluster_as_jump_host() -> None:
+    with no_leaks(), LoopbackCluster("gate,node[1-20]") as cluster, fresh_task() as task:
+        cluster.configure(task)
+        task.configure_ssh("node[1-20]", proxy_jump="gate")
+        task.run("echo $PYCLUSTERSHELL_NODE", nodes="node[1-20]", timeout=40)
+        assert list(task.iter_failures()) == []
+        assert outputs(task) == {node: node.encode() for node in names(20)}
+        assert task.pool.stats().bastions == 1
+        # It leads to nodes of its own and to nothing else.
+        task.configure_ssh("elsewhere", hostname="127.0.0.1", port=22, proxy_jump="gate")
+        task.run("echo ok", nodes="elsewhere", timeout=40)
+        cause = failures(task)["elsewhere"].cause
+        assert cause == "jump host gate does not forward: administratively prohibited"
+
+
+def test_a_jump_host_that_carries_few_tunnels_gets_more_connections() -> None:
+    cluster = LoopbackCluster("gate,node[1-20]", max_tunnels=6)
+    with no_leaks(), cluster, fresh_task() as task:
+        cluster.configure(task)
+        task.configure_ssh("node[1-20]", proxy_jump="gate")
+        for _ in range(2):
+            task.run("echo $PYCLUSTERSHELL_NODE", nodes="node[1-20]", timeout=40)
+            assert list(task.iter_failures()) == []
+            assert outputs(task) == {node: node.encode() for node in names(20)}
+        # Twenty tunnels are open, as their connections are kept: six in each.
+        assert 4 <= task.pool.stats().bastions <= 5

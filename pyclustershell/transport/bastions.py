@@ -36,6 +36,12 @@ _ADMINISTRATIVELY_PROHIBITED = 1
 _CONNECT_FAILED = 2
 _RESOURCE_SHORTAGE = 4
 
+_REASONS = {
+    _ADMINISTRATIVELY_PROHIBITED: "administratively prohibited",
+    _CONNECT_FAILED: "Connection failed",
+    _RESOURCE_SHORTAGE: "resource shortage",
+}
+
 BastionT = TypeVar("BastionT")
 
 
@@ -503,7 +509,9 @@ class JumpWay(Way):
         self._then(stream, None)
 
     def _on_refused(self, gateway: Gateway, refusal: Optional[ChannelException]) -> None:
-        code, reason = refusal.args if refusal is not None else (0, "no reason given")
+        code, reason = refusal.args if refusal is not None else (0, "")
+        # Not every server has words for it.
+        reason = reason or _REASONS.get(code, "no reason given")
         bastion = gateway.bastion
         bastion.remove(gateway, self)
         self.gateway = None

@@ -15,6 +15,7 @@ from typing import Any, Callable, Optional, Union
 
 from ..engine.engine import READ, WRITE, Engine, Watch
 from ..linebuffer import LineBuffer
+from ..printable import printable
 from ..writebuffer import WriteBuffer
 from .pipes import PipeEnd, reader, writer
 from .reaper import Reaper
@@ -252,9 +253,29 @@ class PipedProcess:
     """
 
     def __init__(self, command: str, sock: socket.socket, reaper: Reaper) -> None:
+        # Each thread closes its own.
+        self._sock = sock
+        output = sock.dup()
+        try:
+            self._process = self._spawn(command)
+        except BaseException:
+            output.close()
+            raise
+        self._reaper = reaper
+        self._complaint = b""
+        self._ended = self._killed = False
+        self._listener = self._start_thread("stderr", self._listen)
+        self._start_thread("input", self._pass_input)
+        self._start_thread("output", lambda: self._pass_output(output))
+
+    def __repr__(self) -> str:
+        return f"<PipedProcess {self._process.pid}{': ended' if self._ended else ''}>"
+
+    @staticmethod
+    def _spawn(command: str) -> subprocess.Popen[bytes]:
         posix = sys.platform != "win32"
         shell = os.environ.get("SHELL") or "/bin/sh"
-        self._process = subprocess.Popen(  # noqa: S603 the user's own command
+        return subprocess.Popen(  # noqa: S603 the user's own command
             [shell, "-c", f"exec {command}"] if posix else command,
             shell=not posix,
             stdin=subprocess.PIPE,
@@ -263,18 +284,6 @@ class PipedProcess:
             bufsize=0,
             start_new_session=posix,
         )
-        self._reaper = reaper
-        self._complaint = b""
-        self._ended = self._killed = False
-        # Each thread closes its own.
-        self._sock = sock
-        output = sock.dup()
-        self._listener = self._start_thread("stderr", self._listen)
-        self._start_thread("input", self._pass_input)
-        self._start_thread("output", lambda: self._pass_output(output))
-
-    def __repr__(self) -> str:
-        return f"<PipedProcess {self._process.pid}{': ended' if self._ended else ''}>"
 
     def _start_thread(self, what: str, work: Callable[[], Any]) -> threading.Thread:
         name = f"pyclustershell {what} of process {self._process.pid}"
@@ -333,7 +342,7 @@ class PipedProcess:
         how = f"exit status {status}" if status > 0 else f"signal {-status}"
         lines = self._complaint.decode(errors="replace").split("\n")
         said = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        return f"ended with {how}" + (f": {said}" if said else "")
+        return f"ended with {how}" + (f": {printable(said)}" if said else "")
 
     def end(self) -> None:
         """End the command: its input ends, it gets TERM and in the end KILL. On any thread."""

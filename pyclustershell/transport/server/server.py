@@ -25,7 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from paramiko.common import (
     AUTH_FAILED,
     AUTH_SUCCESSFUL,
+    OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED,
     OPEN_FAILED_CONNECT_FAILED,
+    OPEN_FAILED_RESOURCE_SHORTAGE,
     OPEN_FAILED_UNKNOWN_CHANNEL_TYPE,
     OPEN_SUCCEEDED,
 )
@@ -33,6 +35,7 @@ from paramiko.common import (
 from .files import LocalFiles, SFTPSubsystem
 from .hooks import ServerTransport
 from .session import SIGKILL, Session, signal_group
+from .tunnel import Tunnel
 
 ADDRESS = "127.0.0.1"
 
@@ -91,6 +94,7 @@ class ServerSettings:
             interactive shell.
         max_sessions: how many sessions one connection may have open, as sshd's MaxSessions.
         handler: asked before each command.
+        max_tunnels: how many tunnels to other nodes one connection may have open; None: no limit.
     """
 
     user: str
@@ -98,6 +102,7 @@ class ServerSettings:
     shell: Sequence[str]
     max_sessions: int
     handler: Optional[CommandHandler] = None
+    max_tunnels: Optional[int] = None
 
 
 class Connection(paramiko.ServerInterface):
@@ -116,6 +121,9 @@ class Connection(paramiko.ServerInterface):
         self._environments: dict[int, dict[str, str]] = {}
         self._sessions: dict[int, Session] = {}
         self._subsystems: dict[int, SFTPSubsystem] = {}
+        self._tunnels: dict[int, Tunnel] = {}
+        # What granted tunnels lead to, until their channels are there.
+        self._targets: dict[int, socket.socket] = {}
         self.transport = ServerTransport(sock)
         self.transport.set_log_channel(LOGGER_NAME)
         self.transport.add_server_key(server.host_keys[node].key)
@@ -145,8 +153,33 @@ class Connection(paramiko.ServerInterface):
             return OPEN_FAILED_CONNECT_FAILED  # as OpenSSH's sshd does
         return OPEN_SUCCEEDED
 
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        """Grant tunnels to the other nodes, and to nothing else: a node can be a jump host."""
+        host, port = destination
+        if host not in (ADDRESS, "localhost") or port not in self._server.ports.values():
+            return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
+        for number, tunnel in list(self._tunnels.items()):
+            if tunnel.closed:
+                del self._tunnels[number]
+        limit = self._settings.max_tunnels
+        if limit is not None and len(self._tunnels) >= limit:
+            return OPEN_FAILED_RESOURCE_SHORTAGE
+        try:
+            # One of our own listeners: it answers at once.
+            self._targets[chanid] = socket.create_connection((ADDRESS, port))
+        except OSError:
+            return OPEN_FAILED_CONNECT_FAILED
+        return OPEN_SUCCEEDED
+
     def channel_opened(self, channel: paramiko.Channel) -> None:
-        """Keep the channel, and an environment to which requests add."""
+        """Keep the channel, and an environment to which requests add; or start the tunnel."""
+        target = self._targets.pop(channel.chanid, None)
+        if target is not None:
+            self._tunnels[channel.chanid] = tunnel = Tunnel(channel, target)
+            tunnel.start()
+            return
         self._channels[channel.chanid] = channel
         self._environments[channel.chanid] = {}
 
@@ -253,6 +286,8 @@ class Connection(paramiko.ServerInterface):
         OpenSSH does so only for sessions with a terminal and leaves others to fail at their next
         write. Servers that live as long as a test should not leave processes behind.
         """
+        for tunnel in self._tunnels.values():
+            tunnel.close()
         sessions = list(self._sessions.values())
         for session in sessions:
             session.start()  # where the connection ended before its request could be answered
@@ -270,6 +305,8 @@ class Connection(paramiko.ServerInterface):
         self.transport.join(_JOIN_TIMEOUT)
         for subsystem in list(self._subsystems.values()):
             subsystem.join(_JOIN_TIMEOUT)
+        for tunnel in list(self._tunnels.values()):
+            tunnel.join(_JOIN_TIMEOUT)
 
 
 class Server:
