@@ -139,20 +139,22 @@ def _asyncssh(directory: Path) -> Iterator[Block]:
             start_new_session=True,
         )
         stdin = local.stdin
-        pumps = [
-            asyncio.ensure_future(_pump(source.read, sink.write, sink.drain))
-            for source, sink in (
-                (local.stdout, process.stdout),
-                (local.stderr, process.stderr),
-            )
-        ]
+        output = asyncio.gather(
+            _pump(local.stdout.read, process.stdout.write, process.stdout.drain),
+            _pump(local.stderr.read, process.stderr.write, process.stderr.drain),
+        )
         feed = asyncio.ensure_future(
             _pump(process.stdin.read, stdin.write, stdin.drain, stdin.close)
         )
-        if not all(await asyncio.gather(*pumps)):
+        gone = asyncio.ensure_future(process.channel.wait_closed())
+        await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not output.done() or not all(output.result()):
             # The client went away: nobody reads what the command says any more.
+            output.cancel()
+            await asyncio.wait([output])
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(local.pid, signal.SIGKILL)
+        gone.cancel()
         code = await local.wait()
         feed.cancel()
         if code < 0:
