@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pyclustershell.engine import platform
 from pyclustershell.engine.client import EngineClient
 from pyclustershell.engine.engine import READ, Engine
 from pyclustershell.engine.port import EnginePort, Mailbox
@@ -95,6 +96,18 @@ class Client(EngineClient):
         self.log.append(f"abort {self.name}" + (" timed out" if timed_out else ""))
         if self.engine is not None:
             self.engine.finished(self)
+
+
+def test_nothing_sleeps_for_long_where_control_c_does_not_wake_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "LONGEST_SLEEP", 0.5)
+    assert engine._patience(None) == engine._patience(engine.clock() + 100) == 0.5
+    engine.call_later(0.25, lambda: None)
+    assert engine._patience(None) == 0.25
+    monkeypatch.setattr(platform, "LONGEST_SLEEP", None)
+    engine.timers.clear()
+    assert engine._patience(None) is None
 
 
 # -- clients and the fanout --

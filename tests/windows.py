@@ -63,6 +63,7 @@ def play() -> None:
     from pyclustershell.engine import platform
 
     platform.SOCKETS_ONLY = True
+    platform.LONGEST_SLEEP = 0.5
 
 
 def deselect(items: list[pytest.Item]) -> None:

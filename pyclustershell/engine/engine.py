@@ -10,6 +10,7 @@ from collections import deque
 from typing import Any, Callable, Optional, Union
 
 from ..exceptions import AlreadyRunningError, TimeoutError
+from . import platform
 from .client import EngineClient
 from .polling import HasFileno
 from .port import EnginePort, Mailbox
@@ -283,6 +284,9 @@ class Engine:
         if self._waiting and self._has_room_for(self._waiting[0]):
             return 0.0  # it came while others were being started
         delay = self.timers.next_delay()
+        longest = platform.LONGEST_SLEEP
+        if longest is not None:
+            delay = longest if delay is None else min(delay, longest)
         if deadline is None:
             return delay
         left = max(0.0, deadline - self.clock())
