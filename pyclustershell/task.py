@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .transport.config.options import SSHOptions
     from .transport.config.settings import ConnectionSettings
     from .transport.pool import TransportPool
+    from .transport.stats import PoolStats
     from .worker.worker import Worker
 
 __all__ = [
@@ -665,6 +666,16 @@ class Task(TaskResults, TaskTopology):
         """
         self._connections.close()
         self._engine.close()
+
+    def stats(self) -> PoolStats:
+        """What the task's connections do now, and have done since the task was made: in numbers.
+
+        Returns:
+            A record that does not change: connections ``open``, ``idle``, in ``handshakes``, and
+            commands ``waiting`` for one; how many were ``opened``, ``reused``, ``evicted`` and
+            ``retried``; ``bytes_sent`` and ``bytes_received``, as they are on the wire.
+        """
+        return self._connections.stats()
 
     # -- what workers need of their task --
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 from .engine.engine import Engine
 from .nodeset import NodeSet
 from .transport.reaper import Reaper
+from .transport.stats import PoolStats
 
 if TYPE_CHECKING:
     from .tasksettings import TaskSettings
@@ -37,6 +38,8 @@ class TaskConnections:
         self._reaper = reaper
         self._settings = settings
         self._context: Optional[SSHContext] = None
+        # Of the pools that were closed.
+        self._former = PoolStats()
         self._layers: list[tuple[Optional[NodeSet], SSHOptions]] = []
         # By whether it is for a copy: scp_user and scp_options are for copies only.
         self._common: dict[bool, SSHOptions] = {}
@@ -169,10 +172,17 @@ class TaskConnections:
         if self._context is not None:
             self._context.pool.on_run_ends()
 
+    def stats(self) -> PoolStats:
+        """What the connections do now, and have done since the task was made."""
+        if self._context is None:
+            return self._former
+        return self._former.plus(self._context.pool.stats())
+
     def close(self) -> None:
         """Close every connection. Waits for commands that are being killed."""
         if self._context is not None:
             self._context.pool.close()
+            self._former = self.stats()
             self._context = None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import threading
-import time
 from typing import Any, Callable, Optional, Protocol, cast
 
 from ..engine.engine import Engine
@@ -17,6 +16,7 @@ from .config.settings import ConnectionSettings
 from .diagnosis import diagnose, handshake_error, silence
 from .handshakes import Outcome
 from .hostkeys.checker import HostKeyChecker
+from .hostkeys.knownhosts import fingerprint
 from .paramiko_hooks import ClientTransport, ExecChannel
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 from .stream import PacketStream
@@ -112,7 +112,10 @@ class Connection:
         # Bytes sent and received by the attempts before.
         self._former_traffic = (0, 0)
         self._unanswered = 0
-        self._began = 0.0
+        # When it set out, and when it got how far, on the engine's clock.
+        self._began = self._arrived = self._keyed = 0.0
+        # How the last attempt to authenticate was made.
+        self._method = ""
 
     def __repr__(self) -> str:
         where = f"{self.settings.user}@{self.settings.hostname} port {self.settings.port}"
@@ -188,6 +191,7 @@ class Connection:
         if stream is None:
             self._fail(error)
             return
+        self._arrived = self._engine.clock()
         with self._lock:
             self._stream = stream
             closed = self._move(ConnectionEvent.CONNECTED) is ConnectionState.CLOSED
@@ -409,8 +413,9 @@ class Connection:
         except NodeError as error:
             self._fail(error)
             return
+        self._keyed = self._engine.clock()
         with self._lock:
-            self._auth_deadline = self._engine.clock() + self.settings.auth_timeout
+            self._auth_deadline = self._keyed + self.settings.auth_timeout
             if self._move(ConnectionEvent.KEYED) is ConnectionState.CLOSED:
                 return
         if self._authenticator.may_block:
@@ -429,6 +434,7 @@ class Connection:
             return
         if attempt.method == "wait":
             return  # _on_turn follows
+        self._method = attempt.description
         logger.debug("%s: trying %s", self.settings.node, attempt.description)
         user = self.settings.user
         handler = self.transport.start_auth(self._on_auth_answer)
@@ -471,17 +477,30 @@ class Connection:
         self.transport.aside = None
         if self._way is not None:
             self._way.end_handshake(Outcome.SERVED)
-        if logger.isEnabledFor(logging.INFO) and self._stream is not None:
-            logger.info(
-                "%s: connected to %s port %s as %s in %.3f s",
-                self.settings.node,
-                self._stream.address,
-                self.settings.port,
-                self.settings.user,
-                time.monotonic() - self._began,
-            )
+        if logger.isEnabledFor(logging.INFO):
+            self._log_connected()
         if lessee is not None:
             lessee.on_leased(self, reused=False)
+
+    def _log_connected(self) -> None:
+        """Say whom we are connected to, as whom and how, and how long each step took."""
+        now, stream = self._engine.clock(), self._stream
+        key_type, blob = self.transport.server_key
+        logger.info(
+            "%s: connected to %s port %s as %s by %s, host key %s %s, in %.3f s "
+            "(TCP %.3f, key exchange %.3f, authentication %.3f)",
+            self.settings.node,
+            stream.address if stream is not None else self.settings.hostname,
+            self.settings.port,
+            self.settings.user,
+            self._method,
+            key_type,
+            fingerprint(blob),
+            now - self._began,
+            self._arrived - self._began,
+            self._keyed - self._arrived,
+            now - self._keyed,
+        )
 
     # -- the end --
 

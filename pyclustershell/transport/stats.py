@@ -22,14 +22,18 @@ class PoolStats(NamedTuple):
         bytes_received: bytes read from nodes, likewise.
     """
 
-    open: int
-    idle: int
-    handshakes: int
-    waiting: int
-    bastions: int
-    opened: int
-    reused: int
-    evicted: int
-    retried: int
-    bytes_sent: int
-    bytes_received: int
+    open: int = 0
+    idle: int = 0
+    handshakes: int = 0
+    waiting: int = 0
+    bastions: int = 0
+    opened: int = 0
+    reused: int = 0
+    evicted: int = 0
+    retried: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+
+    def plus(self, other: PoolStats) -> PoolStats:
+        """The sums of both."""
+        return PoolStats(*map(sum, zip(self, other)))
