@@ -106,8 +106,8 @@ def test_other_commands_of_that_user_go_on(task: Task, mark: str) -> None:
 
 def test_what_left_the_group_goes_on(task: Task, mark: str) -> None:
     # As a daemon does: it is not the command's any more.
-    daemon = "setsid sleep 300 > /dev/null 2>&1 < /dev/null &"
-    command = f"export {mark}; {daemon} echo begun; sleep 300"
+    daemon = "setsid sh -c 'echo begun; exec sleep 300 > /dev/null 2>&1 < /dev/null' &"
+    command = f"export {mark}; {daemon} sleep 300"
     task.run(command, nodes="node1", handler=Once(lambda worker: worker.abort()))
     task.close()
     [left] = running(mark)
