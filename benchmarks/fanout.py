@@ -48,7 +48,7 @@ FIRST = "first contact"
 NEXT = "next command"
 PHASES = (FIRST, NEXT)
 CONNECTIONS = "peak connections"
-RUN_TIMEOUT = 120.0
+RUN_TIMEOUT = 250.0
 
 
 def check(answers: Iterable[tuple[str, bytes]], nodes: Iterable[str]) -> None:

@@ -1,7 +1,7 @@
 """How long until the answer: of one command on one node, and of the engine's own part of it?
 
 ``echo ok`` on one node whose connection is there, again and again, each after the answer to the one
-before. A third of the time is the server's. CPU time is the client's and its children's.
+before. Much of the time is the server's. CPU time is the client's and its children's.
 
 Then 64 nodes run a command that prints a line now and then. Measured is the time from the return of
 the engine's ``select()`` to the call of ``ev_read``: the engine's own latency, with the decryption
