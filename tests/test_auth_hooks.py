@@ -9,9 +9,14 @@ import paramiko
 import pytest
 from paramiko.message import Message
 
-from pyclustershell.transport import auth_hooks
-from pyclustershell.transport.auth_hooks import ClientAuthHandler, gssapi_obstacle
-from pyclustershell.transport.then import Then
+from pyclustershell.transport.paramiko_hooks import (
+    ClientAuthHandler,
+    Then,
+    gssapi_obstacle,
+)
+from pyclustershell.transport.paramiko_hooks import (
+    auth as auth_hooks,
+)
 
 
 class Failure(Exception):

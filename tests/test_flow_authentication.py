@@ -15,7 +15,7 @@ import pytest
 from pyclustershell.exceptions import AuthenticationError
 from pyclustershell.task import Task
 from pyclustershell.transport.auth import authenticator
-from pyclustershell.transport.auth_hooks import gssapi_obstacle
+from pyclustershell.transport.paramiko_hooks import gssapi_obstacle
 from tests.servers.agent import running_agent
 from tests.servers.leaks import no_leaks
 from tests.servers.passwords import PASSWORD, PasswordServer

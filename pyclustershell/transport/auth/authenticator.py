@@ -15,10 +15,10 @@ from typing import Any, Callable, Optional
 import paramiko
 
 from ...exceptions import AuthenticationError
-from ..auth_hooks import gssapi_obstacle
 from ..config.askonce import AskOnce, Turn
 from ..config.context import file_stamp
 from ..config.settings import ConnectionSettings, describe_key
+from ..paramiko_hooks import gssapi_obstacle
 from .agent import AgentClient, AgentError, AgentKey, default_agent
 from .keystore import Certificate, KeyStore, LoadedKey
 

@@ -14,7 +14,7 @@ from paramiko.message import Message
 from .then import Then
 
 if TYPE_CHECKING:
-    from .paramiko_hooks import ClientTransport
+    from .transport import ClientTransport
 
 logger = logging.getLogger("pyclustershell.transport")
 
