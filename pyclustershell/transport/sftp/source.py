@@ -88,7 +88,6 @@ class Source:
         self._blocks: OrderedDict[tuple[str, int, int], memoryview] = OrderedDict()
         self._kept = 0
         self._files: OrderedDict[str, int] = OrderedDict()
-        self._users = 0
 
     def __repr__(self) -> str:
         return f"<Source {self.path!r}: {len(self._entries)} entries, {self._kept} bytes kept>"
@@ -223,16 +222,10 @@ class Source:
 
     # -- the end --
 
-    def begin(self) -> None:
-        """A node begins to use it."""
-        self._users += 1
-
-    def end(self) -> None:
-        """A node is done with it; after the last one, nothing is kept."""
-        self._users -= 1
-        if self._users <= 0:
-            for descriptor in self._files.values():
-                os.close(descriptor)
-            self._files.clear()
-            self._blocks.clear()
-            self._kept = 0
+    def close(self) -> None:
+        """Keep nothing any more: all nodes have it. It can be used again."""
+        for descriptor in self._files.values():
+            os.close(descriptor)
+        self._files.clear()
+        self._blocks.clear()
+        self._kept = 0

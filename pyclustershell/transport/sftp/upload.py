@@ -85,8 +85,6 @@ class Upload:
         """Copy everything; what cannot be copied is reported, and the rest goes on."""
         self._session = session
         self._files = RemoteFiles(session)
-        self._source.begin()
-        session.on_close(self._source.end)
         first = self._source.entry(0)
         if first is None or first.kind is Kind.REFUSED:
             raise self._local_error(
