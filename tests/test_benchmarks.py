@@ -12,8 +12,9 @@ pytest.importorskip("resource", reason="benchmarks measure with getrusage(), whi
 from benchmarks.__main__ import find_programs, write_report
 from benchmarks.contest import Bar
 from benchmarks.local import OURS, RIVAL, main
+from benchmarks.sshconfig import main as sshconfig
 
-KNOWN = {"fanout", "imports", "latency", "local", "nodeset", "output", "scale"}
+KNOWN = {"fanout", "imports", "latency", "local", "nodeset", "output", "scale", "sshconfig"}
 
 
 def test_the_programs_are_found_and_nothing_else() -> None:
@@ -42,3 +43,11 @@ def test_a_program_measures_and_its_findings_make_a_report(
     report = write_report({"local": (capsys.readouterr().out, findings)}, 0.1)
     assert "| local: 300 local commands" not in report
     assert "| local: 2 local commands, WorkerPopen: CPU, of ClusterShell's" in report
+
+
+def test_large_configuration_files(tmp_path: Path) -> None:
+    found = tmp_path / "found.json"
+    sizes = {"blocks": 3, "nodes": 6, "lines": 4, "hosts": 2, "new": 2, "rounds": 1}
+    arguments = [f"--{name}={value}" for name, value in sizes.items()]
+    assert sshconfig([*arguments, "--json", str(found)]) == 0
+    assert len(json.loads(found.read_text())["bars"]) == 4

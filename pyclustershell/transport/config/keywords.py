@@ -241,7 +241,6 @@ def _table() -> Iterator[Keyword]:
         "PasswordAuthentication": _flag,
         "Port": _port,
         "PreferredAuthentications": _single,
-        "ProxyUseFdpass": _flag,
         "PubkeyAuthentication": _choice(**_YES_NO, unbound=True, host_bound=True),
         "RefuseConnection": _single,
         "RequestTTY": _choice(**{**_YES_NO, "auto": False}, force=True),
@@ -267,6 +266,7 @@ def _table() -> Iterator[Keyword]:
     yield Keyword("VerifyHostKeyDNS", _choice(**_YES_NO, ask=True), Treatment.REFUSED)
     yield Keyword("HostbasedAuthentication", _flag, Treatment.NEEDED)
     yield Keyword("PKCS11Provider", _single, Treatment.NEEDED)
+    yield Keyword("ProxyUseFdpass", _flag, Treatment.NEEDED)
     yield Keyword("CertificateFile", _single, additive=True)
     yield Keyword("IdentityFile", _single, additive=True)
     # Its two values are settled apart.
