@@ -66,17 +66,26 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     )
     options = parser.parse_args(arguments)
     begin = time.monotonic()
-    found = {name: run_program(name) for name in options.only or programs}
-    minutes = (time.monotonic() - begin) / 60
-    report = write_report(found, minutes)
-    options.directory.mkdir(parents=True, exist_ok=True)
-    (options.directory / "RESULTS.md").write_text(report, encoding="utf-8")
-    findings = {name: findings for name, (_, findings) in found.items()}
-    with open(options.directory / "results.json", "w", encoding="utf-8") as file:
-        json.dump({"machine": machine(), "minutes": minutes, "programs": findings}, file, indent=1)
-        file.write("\n")
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    report = ""
+    for name in options.only or programs:
+        found[name] = run_program(name)
+        # After each of them: what was found is not lost where the run is stopped.
+        report = keep(found, (time.monotonic() - begin) / 60, options.directory)
     print(report)
-    return int(not all(findings.values()))
+    return int(not all(findings for _, findings in found.values()))
+
+
+def keep(found: dict[str, tuple[str, dict[str, Any]]], minutes: float, directory: Path) -> str:
+    """Write both files; the report."""
+    report = write_report(found, minutes)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "RESULTS.md").write_text(report, encoding="utf-8")
+    programs = {name: findings for name, (_, findings) in found.items()}
+    with open(directory / "results.json", "w", encoding="utf-8") as file:
+        json.dump({"machine": machine(), "minutes": minutes, "programs": programs}, file, indent=1)
+        file.write("\n")
+    return report
 
 
 def write_report(found: dict[str, tuple[str, dict[str, Any]]], minutes: float) -> str:
