@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 DEADLINE = 5.0
@@ -43,8 +45,17 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
         if not left:
             return
         if time.monotonic() > limit:
-            raise AssertionError(f"left behind after {deadline} s: {', '.join(sorted(left))}")
+            stacks = [_stack(thread) for thread in set(threading.enumerate()) - threads]
+            raise AssertionError(
+                "\n".join([f"left behind after {deadline} s: {', '.join(sorted(left))}", *stacks])
+            )
         time.sleep(INTERVAL)
+
+
+def _stack(thread: threading.Thread) -> str:
+    """Where a thread is."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return f"{thread.name}:\n{''.join(traceback.format_stack(frame))}"
 
 
 def open_descriptors() -> dict[int, str]:
