@@ -220,6 +220,30 @@ def test_an_idle_connection_lives_as_long_as_it_may() -> None:
     assert repr(lab.pool) == "<TransportPool of 2: empty; 0 wait>"
 
 
+def test_a_reaper_that_comes_late_is_not_called_again() -> None:
+    calls: list[Any] = []
+
+    class SlowReaper:
+        """Is on its way when it is told not to come."""
+
+        def call_later(self, delay: float, function: Any) -> Any:
+            calls.append(function)
+            return lambda: None
+
+    lab = Lab(limit=2)
+    lab.pool._reaper = SlowReaper()  # type: ignore[assignment]
+    lab.pool.release(lab.lease("a").connection)
+    lab.pool.on_run_ends()
+    [late] = calls
+    lab.pool.on_run_begins()
+    late()
+    lab.pool.on_run_ends()
+    assert len(calls) == 2
+    lab.pool.close()
+    calls[1]()
+    assert len(calls) == 2
+
+
 def test_between_runs_the_reaper_closes_idle_connections() -> None:
     lab = Lab(limit=2, idle_ttl=0.0)
     a = lab.lease("a")

@@ -151,6 +151,8 @@ class TransportPool:
         self._ended = threading.Condition(self._lock)
         self._expiry: Optional[Timer] = None
         self._cancel_reaping: Optional[Callable[[], None]] = None
+        # Whether the engine does not run, and the reaper sees to what is idle.
+        self._at_rest = False
 
     def __repr__(self) -> str:
         with self._lock:
@@ -325,9 +327,7 @@ class TransportPool:
 
     def on_run_begins(self) -> None:
         """The engine is about to run: it watches over idle connections from now on."""
-        if self._cancel_reaping is not None:
-            self._cancel_reaping()
-            self._cancel_reaping = None
+        self._stop_reaping()
         if self._bastions is not None:
             # First: what comes for the others comes through them.
             self._bastions.on_run_begins()
@@ -350,6 +350,8 @@ class TransportPool:
         if self._bastions is not None:
             self._bastions.on_run_ends()
         self._expiry = None
+        with self._lock:
+            self._at_rest = True
         self._reap()
 
     def _forget_closed(self) -> None:
@@ -360,12 +362,25 @@ class TransportPool:
                 self._forget(connection)
 
     def _reap(self) -> None:
+        """Close what has been idle too long, and come back. On the reaper's thread, too."""
         with self._lock:
+            if not self._at_rest:
+                return  # a run began, or the pool was closed, while the reaper was on its way
             self._forget_closed()
-        left = self.close_expired()
-        self._cancel_reaping = (
-            None if left is None else self._reaper.call_later(left + 0.01, self._reap)
-        )
+            left = self.close_expired()
+            self._cancel_call()
+            if left is not None:
+                self._cancel_reaping = self._reaper.call_later(left + 0.01, self._reap)
+
+    def _stop_reaping(self) -> None:
+        with self._lock:
+            self._at_rest = False
+            self._cancel_call()
+
+    def _cancel_call(self) -> None:
+        if self._cancel_reaping is not None:
+            self._cancel_reaping()
+            self._cancel_reaping = None
 
     def close(self) -> None:
         """Close every connection and wait for their threads to end. On any thread.
@@ -379,9 +394,7 @@ class TransportPool:
             left = list(self._endings)
         for ending in left:
             ending.kill()
-        if self._cancel_reaping is not None:
-            self._cancel_reaping()
-            self._cancel_reaping = None
+        self._stop_reaping()
         with self._lock:
             connections = list(self._open)
             for connection in connections:
