@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -286,13 +287,14 @@ class Ending:
     """A command that ignores TERM."""
 
     grace = 0.0
+    is_gone = False
 
     def __init__(self, pool: TransportPool) -> None:
         self.pool = pool
         self.killed = 0
 
     def kill(self) -> None:
-        self.killed += self.pool.finish_ending(self)
+        self.killed += self.pool.finish_ending(self, lambda: None)
 
 
 def test_close_kills_what_ignored_term() -> None:
@@ -301,7 +303,34 @@ def test_close_kills_what_ignored_term() -> None:
     lab.pool.begin_ending(ending)
     lab.pool.close()
     assert ending.killed == 1
-    assert not lab.pool.finish_ending(ending)
+    assert not lab.pool.finish_ending(ending, lambda: None)
+
+
+def test_close_waits_for_a_connection_that_is_being_given_back() -> None:
+    lab = Lab(limit=1)
+    lessee = lab.lease("a")
+    ending = Ending(lab.pool)
+    ending.grace = 30.0
+    ending.is_gone = True
+    lab.pool.begin_ending(ending)
+    began, go_on = threading.Event(), threading.Event()
+
+    def give_back() -> None:
+        began.set()
+        go_on.wait(30)
+        lab.pool.release(lessee.connection)
+
+    reaper = threading.Thread(target=lab.pool.finish_ending, args=(ending, give_back))
+    reaper.start()
+    began.wait(30)
+    closer = threading.Thread(target=lab.pool.close)
+    closer.start()
+    closer.join(0.1)
+    assert closer.is_alive()
+    go_on.set()
+    closer.join(30)
+    reaper.join(30)
+    assert lessee.connection.state is ConnectionState.CLOSED
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5])

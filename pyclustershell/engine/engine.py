@@ -114,7 +114,9 @@ class Engine:
         """Forget a descriptor, before it is closed. Harmless where it is forgotten already."""
         if self._watches.get(watch.fd) is watch:
             del self._watches[watch.fd]
-            self._open().unregister(watch.fd)
+            # Not _open(): what was closed meanwhile must stay closed.
+            if self._selector is not None:
+                self._selector.unregister(watch.fd)
 
     def call_later(self, delay: float, callback: Callable[[], Any]) -> Timer:
         """Call ``callback()`` after ``delay`` seconds, if the loop still runs then."""

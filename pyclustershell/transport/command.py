@@ -472,14 +472,16 @@ class Termination:
         self._end()
 
     def _end(self) -> None:
-        if self._pool.finish_ending(self):
-            if self._cancel is not None:
-                self._cancel()
-            if not self.is_gone:
-                logger.warning(
-                    "%s: the command was sent TERM and KILL, and the server has not said that it "
-                    "ended: it may go on (OpenSSH delivers signals since 7.9)",
-                    self.connection.settings.node,
-                )
-            self._channel.close()
-            self._pool.release(self.connection)
+        self._pool.finish_ending(self, self._give_back)
+
+    def _give_back(self) -> None:
+        if self._cancel is not None:
+            self._cancel()
+        if not self.is_gone:
+            logger.warning(
+                "%s: the command was sent TERM and KILL, and the server has not said that it "
+                "ended: it may go on (OpenSSH delivers signals since 7.9)",
+                self.connection.settings.node,
+            )
+        self._channel.close()
+        self._pool.release(self.connection)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Callable, NamedTuple, Optional, Protocol, Union
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Optional, Protocol, Union
 
 from ..engine.engine import Engine
 from ..engine.polling import wait_readable
@@ -144,7 +144,8 @@ class TransportPool:
         self._recent: dict[Connection, None] = {}  # all idle ones, least recently used first
         self._waiting: deque[Lessee] = deque()
         self._waited_for: Counter[ConnectionSettings] = Counter()
-        self._endings: set[Ending] = set()
+        # Whether they are gone, and give their connections back just now.
+        self._endings: dict[Ending, bool] = {}
         # What stats() tells; of retries and bytes, those of connections that are gone.
         self._opened = self._reused = self._evicted = self._retried = 0
         self._bytes_sent = self._bytes_received = 0
@@ -284,16 +285,28 @@ class TransportPool:
     def begin_ending(self, ending: Ending) -> None:
         """A command is being killed: its connection stays in use until it is gone."""
         with self._lock:
-            self._endings.add(ending)
+            self._endings[ending] = False
 
-    def finish_ending(self, ending: Ending) -> bool:
-        """It is gone; False if that was said before. On any thread."""
+    def finish_ending(self, ending: Ending, give_back: Callable[[], Any]) -> bool:
+        """It is gone; False if that was said before. On any thread.
+
+        Args:
+            ending: the command.
+            give_back: called here, unless it was said before: releases the connection. Who closes
+                the pool waits for that, too: connections may be released on another thread, and
+                need the engine for it.
+        """
         with self._lock:
-            if ending not in self._endings:
+            if self._endings.get(ending) is not False:
                 return False
-            self._endings.discard(ending)
-            self._ended.notify_all()
-            return True
+            self._endings[ending] = True
+        try:
+            give_back()
+        finally:
+            with self._lock:
+                del self._endings[ending]
+                self._ended.notify_all()
+        return True
 
     # -- the end of idle connections --
 

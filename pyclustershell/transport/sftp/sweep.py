@@ -112,8 +112,10 @@ class Sweep:
 
     def kill(self) -> None:
         """Close the channel, and give the connection back. On the reaper's thread, mostly."""
-        if self._pool.finish_ending(self):
-            if self._cancel is not None:
-                self._cancel()
-            self._channel.close()
-            self._pool.release(self.connection)
+        self._pool.finish_ending(self, self._give_back)
+
+    def _give_back(self) -> None:
+        if self._cancel is not None:
+            self._cancel()
+        self._channel.close()
+        self._pool.release(self.connection)
