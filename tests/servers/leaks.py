@@ -38,7 +38,7 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
     while True:
         left = [f"thread {thread.name}" for thread in set(threading.enumerate()) - threads]
         left += [
-            f"fd {fd} -> {target}"
+            f"fd {fd} -> {target}{_connection(target)}"
             for fd, target in open_descriptors().items()
             if descriptors.get(fd) != target
         ]
@@ -50,6 +50,17 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
                 "\n".join([f"left behind after {deadline} s: {', '.join(sorted(left))}", *stacks])
             )
         time.sleep(INTERVAL)
+
+
+def _connection(target: str) -> str:
+    """What kind of TCP connection a socket is, where the system has /proc/net/tcp."""
+    with contextlib.suppress(OSError), open("/proc/net/tcp", encoding="ascii") as table:
+        for row in table:
+            words = row.split()
+            if target == f"socket:[{words[9]}]":
+                (here, there), state = (w.rpartition(":")[2] for w in words[1:3]), words[3]
+                return f" (port {int(here, 16)} to {int(there, 16)}, state {state})"
+    return ""
 
 
 def _stack(thread: threading.Thread) -> str:
