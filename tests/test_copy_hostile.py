@@ -636,13 +636,23 @@ def test_a_source_that_changes_meanwhile(task: Task, tmp_path: Path) -> None:
         assert everything(target.parent) == []
 
 
-def test_a_rekey_in_the_middle(task: Task, tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["server", "client"])
+def test_rekeys_in_the_middle(task: Task, tmp_path: Path, by: str) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(24 << 20))
     require_sshd()
     server = tmp_path / "server"
     server.mkdir()
-    with openssh_nodes(server, "internal-sftp", RekeyLimit="1M") as nodes:
+    limit = {"RekeyLimit": "1M"} if by == "server" else {}
+    with openssh_nodes(server, "internal-sftp", **limit) as nodes:
+        plain = nodes.configure
+
+        def configure(task: Task) -> None:
+            plain(task)
+            if by == "client":
+                task.set_info("ssh_options", f"{task.info('ssh_options')} -o RekeyLimit=1M")
+
+        nodes.configure = configure
         os.chmod(source, 0o644)
         target = nodes.path("dest", "target")
         copy(task, nodes, source, target)

@@ -284,7 +284,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "copy.a_missing_file": Difference(
         "scp exits with 255, as if there had been no connection, where the source is missing. Here "
-        "that is 1, as for every other copy that fails (README, Copying files).",
+        "that is 1, as for every other copy that fails.",
         {
             f"<copy> {node}": [["ev_pickup", "<copy>", node], ["ev_hup", "<copy>", node, 1]]
             for node in ("node1", "node2")

@@ -112,8 +112,9 @@ class ClientTransport(paramiko.Transport):
         self.paused = False
         # Channels asked for and not yet granted.
         self._openings: dict[int, tuple[ExecChannel, Opened]] = {}
-        # What could not be sent during a key exchange.
+        # What could not be sent during a key exchange, and who waits for its end.
         self._deferred: list[Message] = []
+        self._when_clear: list[Callable[[], Any]] = []
         #: Whether the server is ready for attempts to authenticate.
         self.auth_service_granted = False
         # What the session's keys are made of, while they are made.
@@ -388,11 +389,13 @@ class ClientTransport(paramiko.Transport):
     def _parse_newkeys(self, m: Message) -> None:
         super()._parse_newkeys(m)
         self._secret = b""
-        if self._deferred:
-            with self.clear_to_send_lock:
-                for data in self._deferred:
-                    self._send_message(data)
-                self._deferred.clear()
+        with self.clear_to_send_lock:
+            for data in self._deferred:
+                self._send_message(data)
+            self._deferred.clear()
+            callbacks, self._when_clear = self._when_clear, []
+        for callback in callbacks:
+            callback()
 
     def ask_for_a_sign_of_life(self) -> None:
         """Send a request that every server answers, if only by refusing it (RFC 4254 4).
@@ -507,10 +510,18 @@ class ClientTransport(paramiko.Transport):
         finally:
             self.packetizer.uncork()
 
-    @property
-    def is_rekeying(self) -> bool:
-        """Whether what is sent now has to wait for a key exchange."""
-        return bool(self._deferred) or not self.clear_to_send.is_set()
+    def is_clear(self, then: Callable[[], Any]) -> bool:
+        """Whether what is sent now goes out, and need not wait for a key exchange.
+
+        Args:
+            then: called once when the exchange is over, if there is one, where the transport is
+                fed: it must only post.
+        """
+        with self.clear_to_send_lock:
+            if self.clear_to_send.is_set() and not self._deferred:
+                return True
+            self._when_clear.append(then)
+            return False
 
     def _parse_channel_open_success(self, m: Message) -> None:
         chanid = m.get_int()

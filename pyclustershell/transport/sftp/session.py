@@ -136,7 +136,7 @@ class SftpSession(RemoteSession):
         self._out_size = 0
         self._rest_of_packet = 0
         self._hungry: deque[Pending[None]] = deque()
-        self._awaits_drain = False
+        self._blocked = False
         self._awaits_share = False
         self._asked: dict[int, _Request] = {}
         self._last_number = 0
@@ -460,16 +460,16 @@ class SftpSession(RemoteSession):
     def _may_send(self) -> bool:
         """Whether what is sent now goes out, instead of being kept in memory."""
         connection = self._connection
-        if self._awaits_drain or connection is None:
+        if self._blocked or connection is None:
             return False
-        if connection.transport.is_rekeying:
-            # What has been sent is answered when the exchange is over, at the latest.
-            return not self._asked
-        self._awaits_drain = not connection.is_drained(self._on_drained)
-        return not self._awaits_drain
+        self._blocked = not (
+            connection.transport.is_clear(lambda: self._engine.post(self._on_unblocked))
+            and connection.is_drained(self._on_unblocked)
+        )
+        return not self._blocked
 
-    def _on_drained(self) -> None:
-        self._awaits_drain = False
+    def _on_unblocked(self) -> None:
+        self._blocked = False
         self._turn_over()
 
     def _come_back(self) -> None:
