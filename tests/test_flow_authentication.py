@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 
 from pyclustershell.exceptions import AuthenticationError
@@ -20,6 +21,7 @@ from tests.servers.agent import running_agent
 from tests.servers.leaks import no_leaks
 from tests.servers.passwords import PASSWORD, PasswordServer
 from tests.servers.sshd import Sshd, make_key
+from tests.servers.steps import StepServer
 from tests.tasks import fresh_task
 
 
@@ -242,3 +244,40 @@ def test_passwords(methods: str) -> None:
         assert PASSWORD not in repr(task.connection_settings("127.0.0.1"))
         task.run("anything", nodes="127.0.0.1", timeout=30)
         assert task.node_buffer("127.0.0.1") == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("methods", "given"),
+    [
+        (["publickey", "keyboard-interactive"], "keyboard_interactive"),
+        (["publickey", "password"], "password"),
+        (["password", "publickey"], "password"),
+    ],
+)
+def test_several_methods_one_after_the_other(methods: list[str], given: str) -> None:
+    key = paramiko.ECDSAKey.generate()
+    answers = {
+        "password": PASSWORD,
+        "keyboard_interactive": lambda _node, _title, _text, prompts: [PASSWORD] * len(prompts),
+    }
+    with StepServer(methods, key) as server:
+        options: dict[str, Any] = {
+            "config_files": [],
+            "user": "somebody",
+            "port": server.port,
+            "known_hosts": [f"[127.0.0.1]:{server.port} {server.host_key}"],
+            "agent": False,
+            "identity_files": [],
+            "pkeys": [key],
+        }
+        with fresh_task() as task:
+            task.configure_ssh(**options, **{given: answers[given]})
+            assert outcome(task, "127.0.0.1") == b"ok"
+        taken = [method for method, right in server.steps if right]
+        assert list(dict.fromkeys(taken)) == methods
+        # With half of it nobody gets in, and the failure says what is missing.
+        with fresh_task() as task:
+            task.configure_ssh(**options)
+            missing = next(method for method in methods if method != "publickey")
+            with pytest.raises(AuthenticationError, match=missing):
+                outcome(task, "127.0.0.1")

@@ -1,0 +1,120 @@
+"""A server on paramiko that wants several methods, one after the other (RFC 4252 5.1).
+
+sshd does it with AuthenticationMethods, but has no keyboard-interactive without PAM; asyncssh does
+not do it.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, Optional
+
+import paramiko
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_PARTIALLY_SUCCESSFUL,
+    AUTH_SUCCESSFUL,
+    OPEN_SUCCEEDED,
+)
+from paramiko.server import InteractiveQuery
+
+from tests.servers.passwords import PASSWORD
+
+
+class _Session(paramiko.ServerInterface):
+    """One connection, which has the steps to take that its server wants."""
+
+    def __init__(self, server: StepServer) -> None:
+        self.server = server
+        self.left = list(server.methods)
+
+    def get_allowed_auths(self, username: str) -> str:
+        return ",".join(self.left[:1])
+
+    def _step(self, method: str, right: bool) -> int:
+        right = right and self.left[:1] == [method]
+        self.server.steps.append((method, right))
+        if not right:
+            return AUTH_FAILED
+        del self.left[0]
+        return AUTH_PARTIALLY_SUCCESSFUL if self.left else AUTH_SUCCESSFUL
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return self._step("publickey", key.asbytes() == self.server.client_key.asbytes())
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        return self._step("password", password == PASSWORD)
+
+    def check_auth_interactive(self, username: str, submethods: str) -> Any:
+        return InteractiveQuery("Second factor", "", ("Code: ", False))
+
+    def check_auth_interactive_response(self, responses: Any) -> int:
+        return self._step("keyboard-interactive", responses == [PASSWORD])
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        def answer() -> None:
+            channel.send(b"ok\n")
+            channel.send_exit_status(0)
+            channel.close()
+
+        threading.Timer(0.05, answer).start()
+        return True
+
+
+class StepServer:
+    """The server, for one connection after the other. A context manager.
+
+    Attributes:
+        steps: each attempt: the method, and whether it was its turn and what came was right.
+        port: where it listens, on 127.0.0.1.
+        host_key: its public host key, type and base64.
+    """
+
+    def __init__(self, methods: Sequence[str], client_key: paramiko.PKey) -> None:
+        self.methods = list(methods)
+        self.client_key = client_key
+        self.steps: list[tuple[str, bool]] = []
+        self._key = paramiko.ECDSAKey.generate()
+        self.host_key = f"{self._key.get_name()} {self._key.get_base64()}"
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._transports: list[paramiko.Transport] = []
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> StepServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: Optional[type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        # Closing alone does not wake accept() up everywhere.
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(10)
+        for transport in self._transports:
+            transport.close()
+            transport.join(10)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                sock, _peer = self._listener.accept()
+            except OSError:
+                return
+            transport = paramiko.Transport(sock)
+            transport.add_server_key(self._key)
+            self._transports.append(transport)
+            with suppress(paramiko.SSHException, EOFError):  # the client has gone
+                transport.start_server(event=threading.Event(), server=_Session(self))
