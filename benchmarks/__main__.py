@@ -96,6 +96,7 @@ def write_report(found: dict[str, tuple[str, dict[str, Any]]], minutes: float) -
         "",
         f"By `python -m benchmarks`, on {about['date']}, in {minutes:.0f} minutes.",
         f"{about['cores']} cores of {about['cpu']}, {about['system']}, Python {about['python']}.",
+        f"Load average at the end: {about['load']}; where it is large, wall times say little.",
         "CPU time is the client's, its child processes included and imports left out.",
         "",
         "## What was wanted",

@@ -1,7 +1,7 @@
 """Node sets and gathering: what do the operations cost, beside ClusterShell's?
 
 Each case is prepared, outside the clock, for this package and for ClusterShell; then both do it in
-turns, and the medians are compared. The results are compared as well: a case whose answers differ
+turns, and the medians of their CPU time are compared. The results are compared as well: a case whose answers differ
 is an error. Memory is the peak of what Python allocated during the case (tracemalloc, in a run of
 its own), preparation left out.
 
@@ -287,14 +287,14 @@ def cases(size: int) -> list[Case]:
 def seconds(operation: Operation) -> float:
     """How long an operation takes; if that is little, the mean of many times."""
     gc.collect()
-    begin = time.perf_counter()
+    begin = time.process_time()
     operation()
-    taken = time.perf_counter() - begin
+    taken = time.process_time() - begin
     if taken < SHORT:
-        begin = time.perf_counter()
+        begin = time.process_time()
         for _ in range(REPEATED):
             operation()
-        taken = (time.perf_counter() - begin) / REPEATED
+        taken = (time.process_time() - begin) / REPEATED
     return taken
 
 
@@ -329,9 +329,9 @@ def measure(case: Case, libraries: list[Library], rounds: int, memory: bool) -> 
     answers: list[object] = []
     times: list[list[float]] = []
     for operation in operations:
-        begin = time.perf_counter()
+        begin = time.process_time()
         answer = operation()
-        taken = time.perf_counter() - begin
+        taken = time.process_time() - begin
         answers.append(normal(answer))
         # Warm by now, unless it takes so long that warmth makes no difference.
         times.append([taken] if taken > SLOW else [])
