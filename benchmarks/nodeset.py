@@ -1,9 +1,9 @@
 """Node sets and gathering: what do the operations cost, beside ClusterShell's?
 
 Each case is prepared, outside the clock, for this package and for ClusterShell; then both do it in
-turns, and the medians of their CPU time are compared. The results are compared as well: a case whose answers differ
-is an error. Memory is the peak of what Python allocated during the case (tracemalloc, in a run of
-its own), preparation left out.
+turns, and the medians of their CPU time are compared. The results are compared as well: a case
+whose answers differ is an error. Memory is the peak of what Python allocated during the case
+(tracemalloc, in a run of its own), preparation left out.
 
 Run as ``python -m benchmarks.nodeset``.
 """
