@@ -536,20 +536,21 @@ class Connection:
         """End the connection; its lessee, if it has one, is not told. On any thread."""
         with self._lock:
             self.lessee = None
-        # Now, not in _after_close: the engine may never run again. One that is on its way is
-        # closed on the engine's thread, or while the engine is at rest.
-        if self._way is not None and self.state is ConnectionState.DIALING:
-            self._way.leave()
         self._fail(None)
 
     def _fail(self, error: Optional[NodeError]) -> None:
         """Close, and tell the lessee why. Only the first call counts. On any thread."""
         with self._lock:
-            if self._move(ConnectionEvent.CLOSE) is ConnectionState.CLOSED:
+            before = self._move(ConnectionEvent.CLOSE)
+            if before is ConnectionState.CLOSED:
                 return
             lessee, self.lessee = self.lessee, None
         if self._way is not None:
             self._way.end_handshake(_outcome(error))
+            if before is ConnectionState.DIALING:
+                # Now, not in _after_close: the engine may never run again. One that is on its way
+                # is closed on the engine's thread, or while the engine is at rest.
+                self._way.leave()
         self._authenticator.end()
         if self._transport is not None:
             self._transport.close()
