@@ -9,8 +9,9 @@ from typing import Any, Callable, Optional
 from ..engine.engine import READ, WRITE, Engine, Watch
 from .stream import PacketStream
 
-# One recv brings as many packets as have come.
-_READ_SIZE = 65536
+# One recv brings as many packets as have come. Where that many have come, more are on their way.
+_READ_SIZE = 1 << 16
+_MUCH = 1 << 18
 
 
 class PacketSocket(PacketStream):
@@ -27,6 +28,7 @@ class PacketSocket(PacketStream):
         sock.setblocking(False)
         self._sock = sock
         self._engine = engine
+        self._read_size = _READ_SIZE
         self._watch: Optional[Watch] = None
         self._on_readable: Callable[[], Any] = lambda: None
 
@@ -45,9 +47,11 @@ class PacketSocket(PacketStream):
         if self._shut:
             return b""
         try:
-            return self._count(self._sock.recv(_READ_SIZE))
+            data = self._sock.recv(self._read_size)
         except BlockingIOError:
             return None
+        self._read_size = _MUCH if len(data) >= _READ_SIZE else _READ_SIZE
+        return self._count(data)
 
     def watch(self, on_readable: Callable[[], bool]) -> None:
         """Have the engine read from now on."""

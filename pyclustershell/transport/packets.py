@@ -207,16 +207,18 @@ class PacketCodec:
             packet = self._next_hidden_length(keys)
         if packet is None:
             return None
-        payload = packet[1 : len(packet) - packet[0]]
+        end = len(packet) - packet[0]
         if keys.compressor is not None:
-            payload = keys.compressor(payload)
-        if not payload:
+            packet = b"\0" + keys.compressor(packet[1:end])
+            end = len(packet)
+        if end < 2:
             raise SSHException("a packet has no contents")
-        message = Message(payload[1:])
+        kind = packet[1]
+        message = Message(packet[2:end])
         message.seqno = keys.sequence
         keys.count(self._position - start, self._initial_kex_done)
         self._check_rekey(keys)
-        return payload[0], message
+        return kind, message
 
     def _next_clear_length(self, keys: _Direction) -> Optional[bytes]:
         begin = self._position + 4

@@ -18,6 +18,7 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from ...printable import printable
+from ..chunks import ChunkPipe
 from .then import Then
 
 logger = logging.getLogger("pyclustershell.transport")
@@ -36,6 +37,8 @@ class ExecChannel(paramiko.Channel):
 
     def __init__(self, chanid: int) -> None:
         super().__init__(chanid)
+        self.in_buffer = ChunkPipe()  # type: ignore[assignment]
+        self.in_stderr_buffer = ChunkPipe()  # type: ignore[assignment]
         #: The signal that ended the command (RFC 4254 6.10), e.g. 'KILL'.
         self.exit_signal: Optional[str] = None
         #: Whether the server closed the channel. ``closed`` is also set when the connection ends,
@@ -214,15 +217,14 @@ class ExecChannel(paramiko.Channel):
 
     def take_data(self, m: Message) -> None:
         """Standard output has come, where the transport is fed."""
-        if self._on_data is None:
-            self._feed(m)
-            return
         size = m.get_int()
         start = m.packet.tell()
         # getvalue() of a BytesIO that was only read is the very bytes that it was made of.
-        data = memoryview(m.packet.getvalue())[start : start + size]
-        if data:
-            self._on_data(data)
+        content = m.packet.getvalue()
+        if self._on_data is None:
+            self.in_buffer.feed(content[start : start + size])
+        elif size:
+            self._on_data(memoryview(content)[start : start + size])
 
     def grant(self, size: int) -> None:
         """Diverted bytes have been dealt with: let the server send more."""
