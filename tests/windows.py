@@ -50,11 +50,12 @@ def play() -> None:
     selectors.SelectSelector = selectors.DefaultSelector = SocketSelector  # type: ignore[misc]
     original = builtins.__import__
 
-    def restricted(name: str, importing: Any = None, *rest: Any) -> Any:
-        importer = str((importing or {}).get("__name__", "")).split(".")[0]
+    def restricted(name: str, *rest: Any, **options: Any) -> Any:
+        importing = (rest[0] if rest else options.get("globals")) or {}
+        importer = str(importing.get("__name__", "")).split(".")[0]
         if importer in WHO and name.split(".", maxsplit=1)[0] in MISSING_MODULES:
             raise ModuleNotFoundError(f"No module named {name!r} (on Windows)", name=name)
-        return original(name, importing, *rest)
+        return original(name, *rest, **options)
 
     builtins.__import__ = restricted
     import paramiko.pipe
