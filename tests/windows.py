@@ -12,6 +12,7 @@ import os
 import select
 import selectors
 import stat
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -47,7 +48,9 @@ def play() -> None:
     for name in ("epoll", "poll", "devpoll", "kqueue"):
         if hasattr(select, name):
             delattr(select, name)
-    selectors.SelectSelector = selectors.DefaultSelector = SocketSelector  # type: ignore[misc]
+    # Any: which of these names there are is a matter of the platform, and of the type stubs.
+    choices: Any = selectors
+    choices.SelectSelector = choices.DefaultSelector = SocketSelector
     original = builtins.__import__
 
     def restricted(name: str, *rest: Any, **options: Any) -> Any:
@@ -58,9 +61,8 @@ def play() -> None:
         return original(name, *rest, **options)
 
     builtins.__import__ = restricted
-    import paramiko.pipe
-
-    paramiko.pipe.make_pipe = paramiko.pipe.WindowsPipe  # type: ignore[attr-defined]
+    pipe: Any = import_module("paramiko.pipe")
+    pipe.make_pipe = pipe.WindowsPipe
     from pyclustershell.engine import platform
 
     platform.SOCKETS_ONLY = True
