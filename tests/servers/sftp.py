@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Callable, Optional
 from unittest import mock
@@ -75,6 +76,11 @@ def asyncssh_nodes(directory: Path) -> Iterator[Nodes]:
     key = directory / "id_ed25519"
     public = make_key(key)
     loop = asyncio.new_event_loop()
+    # One thread, and from the start: those that asyncio makes one by one, as the server has files
+    # to wait for, would look like what a test has left behind.
+    files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asyncssh server's files")
+    files.submit(int).result()
+    loop.set_default_executor(files)
     thread = threading.Thread(target=loop.run_forever, name="asyncssh server")
     thread.start()
 
@@ -115,6 +121,7 @@ def asyncssh_nodes(directory: Path) -> Iterator[Nodes]:
         asyncio.run_coroutine_threadsafe(close(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        files.shutdown()
         loop.close()
 
 
