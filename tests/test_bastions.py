@@ -47,7 +47,7 @@ def test_another_gateway_where_all_are_full() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason", "others", "again", "verdict"),
+    ("code", "reason", "others", "first", "verdict"),
     [
         (2, "Connection refused", 5, False, Refusal.TARGET),
         (2, "Connection timed out", 0, False, Refusal.TARGET),
@@ -60,9 +60,9 @@ def test_another_gateway_where_all_are_full() -> None:
     ],
 )
 def test_whose_trouble_a_refusal_is(
-    code: int, reason: str, others: int, again: bool, verdict: Refusal
+    code: int, reason: str, others: int, first: bool, verdict: Refusal
 ) -> None:
-    assert judge(code, reason, others, again) is verdict
+    assert judge(code, reason, others, first) is verdict
 
 
 # -- failures --

@@ -361,3 +361,14 @@ def test_a_jump_host_that_carries_few_tunnels_gets_more_connections() -> None:
             assert outputs(task) == {node: node.encode() for node in names(20)}
         # Twenty tunnels are open, as their connections are kept: six in each.
         assert 4 <= task.pool.stats().bastions <= 5
+
+
+def test_tunnels_that_several_connections_refuse_find_one_that_takes_them() -> None:
+    # The limit is learnt while the next connections are made: some are asked for too much as well.
+    cluster = LoopbackCluster("gate,node[1-60]", max_tunnels=3)
+    with no_leaks(), cluster, fresh_task() as task:
+        cluster.configure(task)
+        task.configure_ssh("node[1-60]", proxy_jump="gate")
+        task.run("echo $PYCLUSTERSHELL_NODE", nodes="node[1-60]", timeout=40)
+        assert list(task.iter_failures()) == []
+        assert outputs(task) == {node: node.encode() for node in names(60)}

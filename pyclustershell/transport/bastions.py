@@ -90,25 +90,26 @@ class Refusal(Enum):
     POLICY = "policy"  # the jump host does not do this
 
 
-def judge(code: int, reason: str, others: int, again: bool) -> Refusal:
+def judge(code: int, reason: str, others: int, first: bool) -> Refusal:
     """Judge why a jump host refuses a channel. Pure.
 
     1. It tells the error of a connection: that is the target's.
-    2. It speaks of a shortage or of a prohibition while it carries others, for the first time: so
-       many, and no more. (MaxSessions of sshd_config(5) does not count these channels; other
-       servers and appliances have limits of their own, and few words for them.)
-    3. Else it does not forward, or not there.
+    2. It speaks of a shortage or of a prohibition while the connection carries others that were
+       asked for before: so many, and no more. (MaxSessions of sshd_config(5) does not count these
+       channels; other servers and appliances have limits of their own, and few words for them.)
+    3. Else it does not forward, or not there. Whoever is refused goes on to a connection that
+       carries less, at last to one where it is the first: that tells.
 
     Args:
         code: the reason code of RFC 4254 5.1.
         reason: the jump host's own words.
         others: how many channels the same connection carries.
-        again: whether this channel was refused before.
+        first: whether this channel was the first that the connection was asked for.
     """
     if code == _CONNECT_FAILED and reason != "open failed":
         return Refusal.TARGET
     shortage = code in (_ADMINISTRATIVELY_PROHIBITED, _RESOURCE_SHORTAGE, _CONNECT_FAILED)
-    return Refusal.SHORTAGE if shortage and others and not again else Refusal.POLICY
+    return Refusal.SHORTAGE if shortage and others and not first else Refusal.POLICY
 
 
 def seen_from(node: str, error: NodeError) -> NodeError:
@@ -141,6 +142,8 @@ class Gateway:
         self.connection: Optional[Connection] = None
         #: The tunnels that it carries or shall carry, in the order in which they came.
         self.tunnels: dict[JumpWay, None] = {}
+        #: Whether it has been asked for a tunnel.
+        self.was_asked = False
         #: Whether the jump host has been reached.
         self.up = False
         self.idle_since = engine.clock()
@@ -423,7 +426,8 @@ class JumpWay(Way):
         self._errors: list[NodeError] = []
         self._asked = False
         self._open = False
-        # Whether it was refused for a shortage, or asked in vain, before.
+        # Whether it was the first that its gateway was asked for, and whether one has refused it.
+        self._first = False
         self._refused = False
         self._moved = False
 
@@ -452,6 +456,7 @@ class JumpWay(Way):
         if self._asked or self._left or gateway.connection is None:
             return
         self._asked = True
+        self._first, gateway.was_asked = not gateway.was_asked, True
         self._patience.run()
         self._watch_for_silence(gateway)
         settings = self._settings
@@ -515,11 +520,11 @@ class JumpWay(Way):
         bastion = gateway.bastion
         bastion.remove(gateway, self)
         self.gateway = None
-        verdict = judge(code, reason, len(gateway.tunnels), self._refused)
+        verdict = judge(code, reason, len(gateway.tunnels), self._first)
         if verdict is Refusal.SHORTAGE:
             # So many, and no more. Where several are refused at once, the last tells the number.
             self._refused = True
-            bastion.limit = len(gateway.tunnels)
+            bastion.limit = min(len(gateway.tunnels), bastion.limit or len(gateway.tunnels))
             self._carry()
             return
         if verdict is Refusal.TARGET:
