@@ -59,9 +59,7 @@ ExceptHook = Callable[
 ]
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-# A running node holds its socket and the two ends of its channel's pipe; Python, the engine and
-# the user's own files need some more.
-_DESCRIPTORS_PER_NODE = 3
+# For Python, the engine, the pool's files and the user's own.
 _DESCRIPTORS_SPARE = 64
 
 
@@ -590,7 +588,7 @@ class Task(TaskResults, TaskTopology):
         at_once = min(self._engine.fanout, self._engine.backlog)
         pooled = min(self.info("ssh_pool_size") or 0, self._engine.backlog)
         ensure_descriptors(
-            _DESCRIPTORS_PER_NODE * at_once + max(0, pooled - at_once) + _DESCRIPTORS_SPARE,
+            self._engine.descriptors_needed + max(0, pooled - at_once) + _DESCRIPTORS_SPARE,
             f"use a smaller fanout (now {self._engine.fanout}) or pool, or raise the limit of open "
             "files (ulimit -n)",
         )

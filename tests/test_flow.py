@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import threading
 import time
@@ -27,7 +26,6 @@ from pyclustershell.exceptions import (
 )
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.task import Task
-from pyclustershell.transport.paramiko_hooks import ExecChannel
 from tests.servers.faults import ScriptedServer, hang_before_banner
 from tests.servers.leaks import no_leaks
 from tests.tasks import fresh_task
@@ -604,23 +602,17 @@ def test_a_refused_command_is_a_session_error() -> None:
         assert isinstance(failure_of(task, "node1"), SessionError)
 
 
-def test_a_channel_without_a_descriptor_is_its_nodes_failure_only(
+def test_a_command_holds_no_descriptor_of_its_own(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_descriptor = ExecChannel.fileno
+    def make_pipe() -> None:
+        raise AssertionError("a pipe for a channel")
 
-    def fileno(channel: ExecChannel) -> int:
-        if "node1" in channel.transport.name:
-            raise OSError(errno.EMFILE, "Too many open files")
-        return int(make_descriptor(channel))
-
-    monkeypatch.setattr(ExecChannel, "fileno", fileno)
-    task.run("echo ok", nodes="node[1-3]")
-    assert "Too many open files" in str(failure_of(task, "node1"))
-    assert sorted(next(task.iter_buffers())[1]) == ["node2", "node3"]
-    monkeypatch.undo()
-    task.run("echo ok", nodes="node[1-3]")
+    monkeypatch.setattr("paramiko.channel.pipe.make_pipe", make_pipe)
+    task.run("echo ok; echo no >&2", nodes="node[1-3]", stderr=True)
     assert list(task.iter_failures()) == []
+    assert task.node_buffer("node1") == b"ok"
+    assert task.node_error("node1") == b"no"
 
 
 # -- how connections are made --

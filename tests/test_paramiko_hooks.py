@@ -330,3 +330,19 @@ def test_messages_keep_their_position() -> None:
     assert message.get_text() == "exit-status"
     message.packet.seek(position)
     assert message.get_text() == "exit-status"
+
+
+def test_a_server_that_sends_more_than_the_window_allows_is_left(client: Client) -> None:
+    channel, _refusal = client.open()
+    channel.in_window_size = 100
+    channel.take_data(memoryview(bytes(60)))
+    channel.take_data(memoryview(bytes(40)))
+    with pytest.raises(paramiko.SSHException, match="101 bytes, and a window of 100"):
+        channel.take_data(memoryview(b"x"))
+    assert len(read_available(channel, stderr=False)) == 101
+    channel.take_data(memoryview(bytes(100)))
+
+
+def test_a_message_with_data_and_no_head_ends_the_connection(client: Client) -> None:
+    with pytest.raises(paramiko.SSHException, match="before they begin"):
+        client.transport._take_data(memoryview(b"\x5e\0\0\0\0\0\0\0"))

@@ -19,11 +19,13 @@ class EngineClient(ABC):
         autoclose: whether the loop may end although this client has not finished.
         delayable: whether the client counts for the fanout.
         timeout: seconds from start to :meth:`on_timeout`; None for no limit.
+        descriptors: how many file descriptors it holds at the most, about.
     """
 
     autoclose: bool = False
     delayable: bool = True
     timeout: Optional[float] = None
+    descriptors: int = 3  # a process's pipes, for example
 
     @abstractmethod
     def start(self, engine: Engine) -> None:

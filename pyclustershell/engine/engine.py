@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import selectors
 import threading
@@ -277,6 +278,11 @@ class Engine:
     def backlog(self) -> int:
         """How many clients wait for their turn."""
         return len(self._waiting)
+
+    @property
+    def descriptors_needed(self) -> int:
+        """How many descriptors the clients that wait will hold at once, at the most, about."""
+        return sum(heapq.nlargest(self.fanout, (client.descriptors for client in self._waiting)))
 
     def _is_held(self) -> bool:
         return bool(self._holding or self.timers.holding)

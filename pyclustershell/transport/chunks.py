@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from paramiko.buffered_pipe import PipeTimeout
 
@@ -11,19 +11,23 @@ from paramiko.buffered_pipe import PipeTimeout
 class ChunkPipe:
     """Stands in for paramiko's BufferedPipe, which copies every byte into an array and out of it.
 
-    Here the pieces stay what they are until they are read, and then are joined once. It never
-    waits: who reads has asked :meth:`read_ready` before.
+    Here the pieces stay what they are, views of packets for example, until they are read, and then
+    are joined once. It never waits: who reads one by one has asked :meth:`read_ready` before.
+
+    Attributes:
+        size: how many bytes have not been read.
     """
 
     def __init__(self) -> None:
         # One thread feeds, another one may read: a command is aborted between two runs.
         self._lock = threading.Lock()
-        self._chunks: list[bytes] = []
+        self._chunks: list[Union[bytes, memoryview]] = []
         self._event: Any = None
         self._closed = False
+        self.size = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._chunks))
+        return self.size
 
     def set_event(self, event: Any) -> None:
         """Have an event set while there is something to read, or nothing will come any more."""
@@ -34,13 +38,17 @@ class ChunkPipe:
             else:
                 event.clear()
 
-    def feed(self, data: bytes) -> None:
-        """Add what has come."""
-        with self._lock:
-            if data:
-                self._chunks.append(data)
-                if self._event is not None:
-                    self._event.set()
+    def feed(self, data: Union[bytes, memoryview]) -> None:
+        """Add what has come, which must not change any more."""
+        if data:
+            with self._lock:
+                self._add(data)
+
+    def _add(self, data: Union[bytes, memoryview]) -> None:
+        self._chunks.append(data)
+        self.size += len(data)
+        if self._event is not None:
+            self._event.set()
 
     def read_ready(self) -> bool:
         """Whether there is something to read."""
@@ -53,20 +61,28 @@ class ChunkPipe:
             PipeTimeout: nothing is there.
         """
         with self._lock:
-            chunks, self._chunks = self._chunks, []
-            if not chunks and not self._closed:
+            if not self._chunks and not self._closed:
                 raise PipeTimeout
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-            if len(data) > nbytes:
-                self._chunks.append(data[nbytes:])
-                return data[:nbytes]
-            if self._event is not None and not self._closed:
-                self._event.clear()
-            return data
+            data = self._take()
+            rest = data[nbytes:]
+            if rest:
+                self._add(rest)
+        return data[:nbytes]
 
     def empty(self) -> bytes:
-        """Take all of it."""
-        return self.read(len(self)) if self._chunks else b""
+        """Take all of it, b'' where nothing is there."""
+        if not self._chunks:
+            return b""
+        with self._lock:
+            return self._take()
+
+    def _take(self) -> bytes:
+        chunks, self._chunks = self._chunks, []
+        self.size = 0
+        if self._event is not None and not self._closed:
+            self._event.clear()
+        # To make bytes of bytes is to take them as they are.
+        return bytes(chunks[0]) if len(chunks) == 1 else b"".join(chunks)
 
     def close(self) -> None:
         """Nothing will come any more."""

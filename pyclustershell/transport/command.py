@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 
 from paramiko import SSHException
 
-from ..engine.engine import READ, Engine, Watch
+from ..engine.engine import Engine
 from ..exceptions import NodeError, SessionError
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
@@ -60,11 +60,15 @@ _RC_FAILED = 255
 _FIRST_KILL_WAIT = 0.05
 _LONGEST_KILL_WAIT = 0.4
 
-# How many bytes one command may read, or be sent, before other descriptors have their turn.
+# How many bytes one command may be sent before others have their turn.
 _FAIR_SHARE = 4 << 20
 
 # How many bytes are handed to a channel at once: it sends one packet of 32 KiB or less.
 _PACKET_SIZE = 1 << 15
+
+
+# While its output is read.
+_READING = (CommandState.RUNNING, CommandState.AWAITING_EOF)
 
 
 class RemoteCommand(RemoteSession):
@@ -113,13 +117,13 @@ class RemoteCommand(RemoteSession):
         self._merge_stderr = merge_stderr
         self._kill_grace = kill_grace
         self._line_limit = line_limit
-        self._watch: Optional[Watch] = None
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()
         self.stdin = WriteBuffer()
         self._writing = False
         self._eof_sent = False
         self._status_posted = False
+        self._data_posted = False
 
     def __repr__(self) -> str:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
@@ -157,69 +161,49 @@ class RemoteCommand(RemoteSession):
         channel.request_exec(self._command, self._post_answer)
 
     def _on_granted(self, channel: ExecChannel) -> None:
-        try:
-            self._watch = self._engine.register(channel, READ, self._on_readable)
-        except OSError as error:
-            # Out of descriptors: this node's trouble, not the run's. The command ends with the
-            # connection, as far as it notices.
-            self._move(CommandEvent.CLOSED)
-            if self._connection is not None:
-                self._connection.close()
-            self._fail(SessionError(self.settings.node, f"No descriptor to wait on: {error}"))
-            return
         self._move(CommandEvent.STARTED)
         if self._connection is not None:
             self._connection.watch_peer()
         self._deliver(Started())
         if not self.done:
             self.send_input()
-            # What came before the descriptor was made.
+            channel.watch_data(self._post_data)
+            # What came before the answer was looked at.
             self._on_status()
 
     # -- output --
 
-    def _on_readable(self, _events: int = 0) -> None:
+    def _post_data(self) -> None:
+        # Where the transport is fed, with a buffer's lock held: read in the engine's next pass, all
+        # that has come by then.
+        if not self._data_posted and self.state in _READING:
+            self._data_posted = True
+            self._engine.post(self._on_data)
+
+    def _on_data(self) -> None:
+        """Something has come, or the end of it."""
+        self._data_posted = False
         channel = self._channel
-        if channel is None or self.state not in (CommandState.RUNNING, CommandState.AWAITING_EOF):
+        if channel is None or self.state not in _READING:
             return
-        # Before the drain: what the server sent before its EOF is in the buffers by now.
-        eof = bool(channel.eof_received) or channel.closed
-        if not self._drain(channel):
-            # Others first. The descriptor may not tell of the rest (see _drain): come back.
-            self._engine.post(self._on_readable)
+        self._drain(channel)
+        if self.done or not (channel.eof_received or channel.closed):
             return
-        if self.done or not eof:
-            return
-        # The descriptor stays readable for ever: the exit status is told through _post_status.
-        self._stop_reading()
         self._flush_lines()
         if self._move(CommandEvent.EOF) is CommandState.AWAITING_EOF:
             self._finish()
         else:
             self._on_status()
 
-    def _drain(self, channel: ExecChannel) -> bool:
-        """Deliver what has come; False if a fair share was read and there may be more.
-
-        stdout and stderr share one descriptor, which can be unreadable although one of them holds
-        data. So both are read until a whole pass over them finds nothing.
-        """
-        share = _FAIR_SHARE
-        while not self.done:
-            out = read_available(channel, stderr=False)
-            if out:
-                self._take_output("stdout", self._stdout, out)
-            err = b""
-            if not self._merge_stderr and not self.done:
-                err = read_available(channel, stderr=True)
-                if err:
-                    self._take_output("stderr", self._stderr, err)
-            if not out and not err:
-                return True
-            share -= len(out) + len(err)
-            if share < 0:
-                return False
-        return True
+    def _drain(self, channel: ExecChannel) -> None:
+        """Deliver what has come: no more than the window allows."""
+        out = read_available(channel, stderr=False)
+        if out:
+            self._take_output("stdout", self._stdout, out)
+        if not self._merge_stderr and not self.done:
+            err = read_available(channel, stderr=True)
+            if err:
+                self._take_output("stderr", self._stderr, err)
 
     def _take_output(self, sname: str, buffer: LineBuffer, data: bytes) -> None:
         lines = buffer.feed(data)
@@ -242,11 +226,6 @@ class RemoteCommand(RemoteSession):
             rest = buffer.flush()
             if rest is not None and not self.done:
                 self._deliver(Output(sname, [rest]))
-
-    def _stop_reading(self) -> None:
-        if self._watch is not None:
-            self._engine.unregister(self._watch)
-            self._watch = None
 
     # -- standard input --
 
@@ -330,9 +309,7 @@ class RemoteCommand(RemoteSession):
         self._fail(SessionError(self.settings.node, "The command ended without an exit status"))
 
     def _drain_all(self, channel: ExecChannel) -> None:
-        while not self._drain(channel):
-            pass
-        self._stop_reading()
+        self._drain(channel)
         self._flush_lines()
 
     def _finish(self) -> None:
@@ -365,7 +342,6 @@ class RemoteCommand(RemoteSession):
         self._fail(error)
 
     def _stop(self) -> None:
-        self._stop_reading()
         self.stdin.clear()
 
     def abort(self) -> None:

@@ -1,4 +1,4 @@
-"""SSH's binary packets (RFC 4253 section 6): bytes in, messages out, and the other way. Pure."""
+"""SSH's binary packets (RFC 4253 section 6): bytes in, payloads out, and the other way. Pure."""
 
 from __future__ import annotations
 
@@ -122,11 +122,14 @@ class _Direction:
 class PacketCodec:
     """Stands in for paramiko's Packetizer, which reads in a thread of its own and waits there.
 
-    Received bytes are fed to it, complete messages come out. Messages are sent at once, or joined
+    Received bytes are fed to it, complete payloads come out. Messages are sent at once, or joined
     while it is corked. One thread at a time may feed and take; any may send.
 
     Args:
         stream: where packets are sent to.
+
+    Attributes:
+        received: the sequence number of the last packet that came.
     """
 
     # As many as paramiko has: RFC 4253 section 9 and RFC 4344 3.1 ask for new keys in time.
@@ -135,6 +138,7 @@ class PacketCodec:
 
     def __init__(self, stream: Stream) -> None:
         self.closed = False
+        self.received = 0
         # Set by paramiko when the first key exchange is over.
         self._initial_kex_done = False
         self._stream = stream
@@ -161,7 +165,7 @@ class PacketCodec:
             self.REKEY_BYTES = size
         self._key_lifetime = seconds
 
-    # -- from bytes to messages --
+    # -- from bytes to payloads --
 
     def feed(self, data: bytes) -> None:
         """Take bytes that have come."""
@@ -189,11 +193,11 @@ class PacketCodec:
         self._position = end + 1
         return line.rstrip(b"\r").decode("utf-8", "replace")
 
-    def next_message(self) -> Optional[tuple[int, Message]]:
-        """The next message: its type and its contents.
+    def next_payload(self) -> Optional[memoryview]:
+        """The payload of the next packet (RFC 4253 6); its first byte is the message's type.
 
         Returns:
-            None where no packet is complete.
+            It is never empty. None where no packet is complete.
 
         Raises:
             SSHException: the packet is damaged, or its length impossible; or the peer does not
@@ -207,18 +211,15 @@ class PacketCodec:
             packet = self._next_hidden_length(keys)
         if packet is None:
             return None
-        end = len(packet) - packet[0]
+        payload = memoryview(packet)[1 : len(packet) - packet[0]]
         if keys.compressor is not None:
-            packet = b"\0" + keys.compressor(packet[1:end])
-            end = len(packet)
-        if end < 2:
+            payload = memoryview(keys.compressor(bytes(payload)))
+        if not payload:
             raise SSHException("a packet has no contents")
-        kind = packet[1]
-        message = Message(packet[2:end])
-        message.seqno = keys.sequence
+        self.received = keys.sequence
         keys.count(self._position - start, self._initial_kex_done)
         self._check_rekey(keys)
-        return kind, message
+        return payload
 
     def _next_clear_length(self, keys: _Direction) -> Optional[bytes]:
         begin = self._position + 4

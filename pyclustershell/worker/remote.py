@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class RemoteClient(CommandClient):
     """A client that connects to its node."""
 
+    # The connection's socket.
+    descriptors = 1
     _worker: WorkerSsh
 
     def start(self, engine: Engine) -> None:

@@ -86,7 +86,7 @@ class _Relay:
         """Listen."""
         # Answers are short. A server that does not take them must not hold a thread for ever.
         self._channel.settimeout(self._agent.timeout)
-        self._channel.watch_input(self._wake)
+        self._channel.watch_data(self._wake)
 
     def _wake(self) -> None:
         # Where the transport is fed, with the channel's lock or its buffer's held.

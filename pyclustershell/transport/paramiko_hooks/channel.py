@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Callable, Optional
 
 import paramiko
+from paramiko import SSHException
 from paramiko.common import (
     cMSG_CHANNEL_DATA,
     cMSG_CHANNEL_REQUEST,
@@ -37,8 +38,8 @@ class ExecChannel(paramiko.Channel):
 
     def __init__(self, chanid: int) -> None:
         super().__init__(chanid)
-        self.in_buffer = ChunkPipe()  # type: ignore[assignment]
-        self.in_stderr_buffer = ChunkPipe()  # type: ignore[assignment]
+        self.in_buffer: ChunkPipe = ChunkPipe()  # type: ignore[assignment]
+        self.in_stderr_buffer: ChunkPipe = ChunkPipe()  # type: ignore[assignment]
         #: The signal that ended the command (RFC 4254 6.10), e.g. 'KILL'.
         self.exit_signal: Optional[str] = None
         #: Whether the server closed the channel. ``closed`` is also set when the connection ends,
@@ -71,15 +72,17 @@ class ExecChannel(paramiko.Channel):
     def watch_data(self, on_data: Callable[[], Any]) -> None:
         """Have data told, and the end of it, without a descriptor.
 
-        ``Channel.fileno()`` makes a pipe (two descriptors) and sets its buffers' events; here one
-        of our own is set.
+        ``Channel.fileno()`` makes a pipe (two descriptors), writes to it and reads from it: eight
+        system calls for a short command, and the selector's bookkeeping.
 
         Args:
-            on_data: called where the transport is fed when something has come on stdout, and when
-                the channel ends; also at once, where there is something. The buffer's lock is
-                held: it must only post.
+            on_data: called where the transport is fed when something has come on either stream, and
+                when no more will; also at once, where there is something. A buffer's lock is held:
+                it must only post.
         """
-        self.in_buffer.set_event(Then(on_data))
+        event = Then(on_data)
+        self.in_buffer.set_event(event)
+        self.in_stderr_buffer.set_event(event)
 
     @property
     def has_exit_status(self) -> bool:
@@ -130,13 +133,6 @@ class ExecChannel(paramiko.Channel):
     def request_agent_forwarding(self) -> None:
         """Let the command ask the user's agent (draft-ietf-sshm-ssh-agent); no answer comes."""
         self.transport._send_user_message(self._request("auth-agent-req@openssh.com"))
-
-    def watch_input(self, step: Callable[[], Any]) -> None:
-        """Call ``step()`` when data have come, and when no more will, where it is fed.
-
-        It must only post: the lock of the channel or of its buffer may be held.
-        """
-        self.in_buffer.set_event(Then(step))
 
     def send_signal(self, name: str) -> None:
         """Have a signal sent to the command (RFC 4254 6.9), which paramiko cannot.
@@ -215,16 +211,26 @@ class ExecChannel(paramiko.Channel):
         # waking up; half of the window is enough to go on with.
         self.in_window_threshold = self.in_window_size // 2
 
-    def take_data(self, m: Message) -> None:
+    def take_data(self, data: memoryview) -> None:
         """Standard output has come, where the transport is fed."""
-        size = m.get_int()
-        start = m.packet.tell()
-        # getvalue() of a BytesIO that was only read is the very bytes that it was made of.
-        content = m.packet.getvalue()
         if self._on_data is None:
-            self.in_buffer.feed(content[start : start + size])
-        elif size:
-            self._on_data(memoryview(content)[start : start + size])
+            self.in_buffer.feed(data)
+            self._check_window()
+        elif data:
+            self._on_data(data)
+
+    def take_extended_data(self, m: Message) -> None:
+        """Standard error has come, where the transport is fed."""
+        self._feed_extended(m)
+        self._check_window()
+
+    def _check_window(self) -> None:
+        # What is not read here costs memory: a server that sends more than it may is hostile.
+        size = self.in_buffer.size + self.in_stderr_buffer.size
+        if size > self.in_window_size:
+            raise SSHException(
+                f"the server sent {size} bytes, and a window of {self.in_window_size} was granted"
+            )
 
     def grant(self, size: int) -> None:
         """Diverted bytes have been dealt with: let the server send more."""
@@ -269,13 +275,14 @@ class ExecChannel(paramiko.Channel):
 
 
 def read_available(channel: ExecChannel, stderr: bool) -> bytes:
-    """What has come on one stream, b'' where nothing has. Never blocks.
+    """All that has come on one stream, b'' where nothing has. Never blocks.
 
-    ``Channel.recv`` with a timeout of 0 raises where nothing waits; asking first is cheaper.
+    It is no more than the window allows; which is opened again.
     """
-    if stderr:
-        return channel.recv_stderr(1 << 22) if channel.recv_stderr_ready() else b""
-    return channel.recv(1 << 22) if channel.recv_ready() else b""
+    data = (channel.in_stderr_buffer if stderr else channel.in_buffer).empty()
+    if data:
+        channel.grant(len(data))
+    return data
 
 
 def write_available(channel: ExecChannel, data: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Callable, Optional, cast
@@ -13,6 +14,7 @@ from paramiko import IncompatiblePeer, SSHException
 from paramiko.common import (
     MSG_CHANNEL_CLOSE,
     MSG_CHANNEL_DATA,
+    MSG_CHANNEL_EXTENDED_DATA,
     MSG_CHANNEL_FAILURE,
     MSG_CHANNEL_REQUEST,
     MSG_CHANNEL_WINDOW_ADJUST,
@@ -47,6 +49,9 @@ _MAX_BANNER_LINES = 100
 
 # The messages of the method of key exchange (RFC 4250 4.1.2).
 _KEX_FIRST, _KEX_LAST = 30, 49
+
+# Of a message with data: its type, the channel's number, and how many bytes follow.
+_DATA_HEAD = struct.Struct(">BII")
 
 # The messages that begin with a channel's number, but for those that answer an opening.
 _CHANNEL_MESSAGES = frozenset(paramiko.Transport._channel_handler_table)
@@ -272,10 +277,15 @@ class ClientTransport(paramiko.Transport):
         while self.active and not self.paused:
             if packets.need_rekey() and not self.in_kex:
                 self._send_kex_init()
-            found = packets.next_message()
-            if found is None:
+            payload = packets.next_payload()
+            if payload is None:
                 return
-            kind, message = found
+            kind = payload[0]
+            if kind == MSG_CHANNEL_DATA and not self._expected_packet:
+                self._take_data(payload)
+                continue
+            message = Message(bytes(payload[1:]))
+            message.seqno = packets.received
             if kind in _CHANNEL_MESSAGES and not self._expected_packet:
                 self._handle_channel_message(kind, message)
             elif self.aside is not None and 50 <= kind < 80:
@@ -327,13 +337,25 @@ class ClientTransport(paramiko.Transport):
             answer.add_int(message.seqno)
             self._send_message(answer)
 
+    def _take_data(self, payload: memoryview) -> None:
+        """Standard output has come (RFC 4254 5.2): the one message of which there are many."""
+        if len(payload) < _DATA_HEAD.size:
+            raise SSHException("a message with data ends before they begin")
+        _kind, chanid, size = _DATA_HEAD.unpack_from(payload)
+        channel = self._channel_of(MSG_CHANNEL_DATA, chanid)
+        if channel is not None:
+            channel.take_data(payload[_DATA_HEAD.size : _DATA_HEAD.size + size])
+
     def _handle_channel_message(self, kind: int, message: Message) -> None:
-        chanid = message.get_int()
-        channel = self._channels.get(chanid)
+        channel = self._channel_of(kind, message.get_int())
         if channel is not None:
             self._channel_handler_table[kind](channel, message)
-        elif chanid not in self.channels_seen:
+
+    def _channel_of(self, kind: int, chanid: int) -> Optional[ExecChannel]:
+        channel: Optional[ExecChannel] = self._channels.get(chanid)
+        if channel is None and chanid not in self.channels_seen:
             raise SSHException(f"message {kind} came for channel {chanid}, which never was")
+        return channel
 
     def end(self, error: Exception) -> None:
         """The connection has ended by the peer's doing, or by an error. Only the first call counts.
@@ -602,7 +624,7 @@ class ClientTransport(paramiko.Transport):
 ClientTransport._channel_handler_table = {
     **paramiko.Transport._channel_handler_table,
     MSG_CHANNEL_CLOSE: ExecChannel.take_close,
-    MSG_CHANNEL_DATA: ExecChannel.take_data,
+    MSG_CHANNEL_EXTENDED_DATA: ExecChannel.take_extended_data,
     MSG_CHANNEL_FAILURE: ExecChannel.take_failure,
     MSG_CHANNEL_REQUEST: ExecChannel.take_request,
     MSG_CHANNEL_WINDOW_ADJUST: ExecChannel.take_window,
