@@ -18,8 +18,8 @@ from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.transport.packet_socket import PacketSocket
 from pyclustershell.transport.packets import PacketCodec
 from pyclustershell.transport.paramiko_hooks import (
+    ClientChannel,
     ClientTransport,
-    ExecChannel,
     Then,
     read_available,
 )
@@ -77,14 +77,14 @@ class Client:
     def open(self) -> tuple[Any, Any]:
         answers: list[Any] = []
         self.wait(
-            lambda then: self.transport.open_exec_channel(
+            lambda then: self.transport.open_session_channel(
                 lambda channel, refusal: (answers.append((channel, refusal)), then())
             )
         )
         answer: tuple[Any, Any] = answers[0]
         return answer
 
-    def run(self, command: bytes) -> tuple[ExecChannel, bytes]:
+    def run(self, command: bytes) -> tuple[ClientChannel, bytes]:
         channel, _refusal = self.open()
         status = threading.Event()
         channel.watch(status.set, lambda: None)
@@ -227,7 +227,7 @@ def test_nothing_waits_for_a_key_exchange(client: Client) -> None:
     with transport.clear_to_send_lock:
         transport.clear_to_send.clear()
     # From this thread, as the engine does it.
-    transport.open_exec_channel(lambda *answer: (answers.append(answer), answered.set()))
+    transport.open_session_channel(lambda *answer: (answers.append(answer), answered.set()))
     assert len(transport._deferred) == 1
     # And while it is under way: a key exchange of our own, which is over when NEWKEYS has come.
     transport._send_kex_init()
@@ -235,7 +235,7 @@ def test_nothing_waits_for_a_key_exchange(client: Client) -> None:
     assert transport._deferred == []
     [(channel, refusal)] = answers
     assert refusal is None
-    assert isinstance(channel, ExecChannel)
+    assert isinstance(channel, ClientChannel)
     channel.close()
 
 

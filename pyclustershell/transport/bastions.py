@@ -19,7 +19,7 @@ from ..engine.engine import Engine
 from ..exceptions import ConnectError, ConnectionLostError, NodeError
 from .config.settings import ConnectionSettings
 from .handshakes import JUMP_FLOOR, HandshakeGate
-from .paramiko_hooks import ExecChannel
+from .paramiko_hooks import ClientChannel
 from .tunnel import TunnelStream
 from .ways import Arrived, Patience, Way, connect_error
 
@@ -462,7 +462,7 @@ class JumpWay(Way):
         settings = self._settings
 
         def then(
-            channel: Optional[ExecChannel], refusal: Optional[ChannelException]
+            channel: Optional[ClientChannel], refusal: Optional[ChannelException]
         ) -> None:  # where the jump host's transport is fed
             self._engine.post(self._on_answer, gateway, channel, refusal)
 
@@ -492,7 +492,7 @@ class JumpWay(Way):
     def _on_answer(
         self,
         gateway: Gateway,
-        channel: Optional[ExecChannel],
+        channel: Optional[ClientChannel],
         refusal: Optional[ChannelException],
     ) -> None:
         connection = gateway.connection

@@ -14,7 +14,7 @@ from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
 from .config.settings import ConnectionSettings
 from .connection import Connection
-from .paramiko_hooks import ExecChannel, read_available, write_available
+from .paramiko_hooks import ClientChannel, read_available, write_available
 from .pool import TransportPool
 from .reaper import Reaper
 from .session import RemoteSession
@@ -149,7 +149,7 @@ class RemoteCommand(RemoteSession):
 
     # -- the start --
 
-    def _request(self, channel: ExecChannel) -> None:
+    def _request(self, channel: ClientChannel) -> None:
         channel.set_combine_stderr(self._merge_stderr)
         channel.watch(self._post_status, self._post_window)
         for name, value in self.settings.env:
@@ -160,7 +160,7 @@ class RemoteCommand(RemoteSession):
             channel.request_pty()
         channel.request_exec(self._command, self._post_answer)
 
-    def _on_granted(self, channel: ExecChannel) -> None:
+    def _on_granted(self, channel: ClientChannel) -> None:
         self._move(CommandEvent.STARTED)
         if self._connection is not None:
             self._connection.watch_peer()
@@ -195,7 +195,7 @@ class RemoteCommand(RemoteSession):
         else:
             self._on_status()
 
-    def _drain(self, channel: ExecChannel) -> None:
+    def _drain(self, channel: ClientChannel) -> None:
         """Deliver what has come: no more than the window allows."""
         out = read_available(channel, stderr=False)
         if out:
@@ -253,7 +253,7 @@ class RemoteCommand(RemoteSession):
             with suppress(OSError):  # closed by the server
                 channel.shutdown_write()
 
-    def _write_share(self, channel: ExecChannel) -> None:
+    def _write_share(self, channel: ClientChannel) -> None:
         """Send what the server's window has room for, but no more than a fair share."""
         share = _FAIR_SHARE
         while self.stdin.size and not self.done and channel.send_ready():
@@ -296,7 +296,7 @@ class RemoteCommand(RemoteSession):
             # Closed without EOF (or without exit status): what is in the buffers is all there is.
             self._on_closed(channel)
 
-    def _on_closed(self, channel: ExecChannel) -> None:
+    def _on_closed(self, channel: ClientChannel) -> None:
         if not channel.closed_by_server:
             return  # the connection has ended: on_lost follows, and knows why
         self._drain_all(channel)
@@ -308,7 +308,7 @@ class RemoteCommand(RemoteSession):
         self._give_back()
         self._fail(SessionError(self.settings.node, "The command ended without an exit status"))
 
-    def _drain_all(self, channel: ExecChannel) -> None:
+    def _drain_all(self, channel: ClientChannel) -> None:
         self._drain(channel)
         self._flush_lines()
 
@@ -383,7 +383,7 @@ class Termination:
 
     def __init__(
         self,
-        channel: ExecChannel,
+        channel: ClientChannel,
         connection: Connection,
         pool: TransportPool,
         reaper: Reaper,

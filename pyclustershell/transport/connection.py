@@ -17,7 +17,7 @@ from .diagnosis import diagnose, handshake_error, silence
 from .handshakes import Outcome
 from .hostkeys.checker import HostKeyChecker
 from .hostkeys.knownhosts import fingerprint
-from .paramiko_hooks import ClientTransport, ExecChannel
+from .paramiko_hooks import ClientChannel, ClientTransport
 from .state import CONNECTION_MOVES, ConnectionEvent, ConnectionState, move
 from .stream import PacketStream
 from .ways import Arrived, Patience, Way
@@ -358,7 +358,7 @@ class Connection:
             else:
                 self._fail(self._authenticator.cut_off("Authentication timed out"))
 
-    def forward_agent(self, channel: ExecChannel) -> None:
+    def forward_agent(self, channel: ClientChannel) -> None:
         """Let the command of a channel use the user's agent, before it is asked for."""
         if self._authenticator.server_is_trusted:
             forward_agent(self.transport, channel, self.settings)

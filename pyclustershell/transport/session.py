@@ -10,7 +10,7 @@ from ..engine.engine import Engine
 from ..exceptions import ConnectionLostError, NodeError, SessionError
 from .config.settings import ConnectionSettings
 from .connection import Connection
-from .paramiko_hooks import ExecChannel
+from .paramiko_hooks import ClientChannel
 from .pool import TransportPool
 
 
@@ -52,7 +52,7 @@ class RemoteSession:
         self._pool = pool
         self._connection: Optional[Connection] = None
         self._reused = False
-        self._channel: Optional[ExecChannel] = None
+        self._channel: Optional[ClientChannel] = None
         self._requested = False
 
     # -- for the subclass to say --
@@ -71,11 +71,11 @@ class RemoteSession:
         """The channel or the connection has closed; False if the session had ended before."""
         raise NotImplementedError
 
-    def _request(self, channel: ExecChannel) -> None:
+    def _request(self, channel: ClientChannel) -> None:
         """Ask for what shall run; :meth:`_post_answer` is to be called with the answer."""
         raise NotImplementedError
 
-    def _on_granted(self, channel: ExecChannel) -> None:
+    def _on_granted(self, channel: ClientChannel) -> None:
         """It runs. On the engine's thread."""
         raise NotImplementedError
 
@@ -110,14 +110,14 @@ class RemoteSession:
         else:
             # What a server does for a session (PAM, home directories) is still part of logging in.
             self._engine.post(self._watch_opening, connection, self.settings.auth_timeout)
-        connection.transport.open_exec_channel(self._on_opened, self.window)
+        connection.transport.open_session_channel(self._on_opened, self.window)
 
     def _watch_opening(self, connection: Connection, patience: float) -> None:
         if self.opening:
             self._engine.call_later(patience, lambda: self._on_silence(connection))
 
     def _on_opened(
-        self, channel: Optional[ExecChannel], refusal: Optional[ChannelException]
+        self, channel: Optional[ClientChannel], refusal: Optional[ChannelException]
     ) -> None:
         # Where the transport is fed.
         if channel is None:

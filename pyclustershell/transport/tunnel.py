@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Optional, Protocol
 
 from ..engine.engine import Engine
-from .paramiko_hooks import ExecChannel, read_available
+from .paramiko_hooks import ClientChannel, read_available
 from .stream import PacketStream
 
 
@@ -38,7 +38,7 @@ class TunnelStream(PacketStream):
 
     def __init__(
         self,
-        channel: ExecChannel,
+        channel: ClientChannel,
         carrier: Carrier,
         engine: Engine,
         address: str,

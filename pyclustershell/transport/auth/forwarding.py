@@ -16,7 +16,7 @@ from paramiko import SSHException
 
 from ..background import Background
 from ..config.settings import ConnectionSettings
-from ..paramiko_hooks import ClientTransport, ExecChannel
+from ..paramiko_hooks import ClientChannel, ClientTransport
 from .agent import MAX_MESSAGE, AgentConnection, AgentError, default_agent
 
 logger = logging.getLogger("pyclustershell.auth")
@@ -38,7 +38,7 @@ def agent_to_forward(settings: ConnectionSettings) -> Optional[str]:
 
 
 def forward_agent(
-    transport: ClientTransport, channel: ExecChannel, settings: ConnectionSettings
+    transport: ClientTransport, channel: ClientChannel, settings: ConnectionSettings
 ) -> None:
     """Let the command of a channel use the agent, where the settings say so.
 
@@ -70,7 +70,7 @@ class _Relay:
     """Passes the requests of one channel on to the agent, one after the other."""
 
     def __init__(
-        self, channel: ExecChannel, agent: AgentConnection, bind: bytes, node: str
+        self, channel: ClientChannel, agent: AgentConnection, bind: bytes, node: str
     ) -> None:
         self._channel = channel
         self._agent = agent

@@ -10,15 +10,15 @@ Tested against every supported release of paramiko.
 from __future__ import annotations
 
 from .auth import ClientAuthHandler, gssapi_obstacle
-from .channel import ExecChannel, read_available, write_available
+from .channel import ClientChannel, read_available, write_available
 from .then import Then
 from .transport import MAX_AGENT_CHANNELS, ClientTransport, Opened
 
 __all__ = [
     "MAX_AGENT_CHANNELS",
     "ClientAuthHandler",
+    "ClientChannel",
     "ClientTransport",
-    "ExecChannel",
     "Opened",
     "Then",
     "gssapi_obstacle",

@@ -30,10 +30,10 @@ def text_of(message: Message) -> str:
     return printable(message.get_binary().decode("utf-8", "replace"))
 
 
-class ExecChannel(paramiko.Channel):
-    """A channel that tells of its end, also by a signal, and of room to write.
+class ClientChannel(paramiko.Channel):
+    """A channel of ours that tells of its end, also by a signal, and of room to write.
 
-    A session's, or (then without requests) one of a tunnel.
+    A session's; or, then without requests, a tunnel's or a forwarded agent's.
     """
 
     def __init__(self, chanid: int) -> None:
@@ -274,7 +274,7 @@ class ExecChannel(paramiko.Channel):
             self._on_window()
 
 
-def read_available(channel: ExecChannel, stderr: bool) -> bytes:
+def read_available(channel: ClientChannel, stderr: bool) -> bytes:
     """All that has come on one stream, b'' where nothing has. Never blocks.
 
     It is no more than the window allows; which is opened again.
@@ -285,7 +285,7 @@ def read_available(channel: ExecChannel, stderr: bool) -> bytes:
     return data
 
 
-def write_available(channel: ExecChannel, data: bytes) -> int:
+def write_available(channel: ClientChannel, data: bytes) -> int:
     """Send what the server's window has room for; returns how many bytes. Never blocks."""
     try:
         return channel.send(data)

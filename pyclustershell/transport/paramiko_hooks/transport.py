@@ -36,7 +36,7 @@ from ..config.options import select_algorithms
 from ..packets import PacketCodec
 from ..stream import PacketStream
 from .auth import ClientAuthHandler
-from .channel import ExecChannel, text_of
+from .channel import ClientChannel, text_of
 from .then import Then
 
 logger = logging.getLogger("pyclustershell.transport")
@@ -57,7 +57,7 @@ _DATA_HEAD = struct.Struct(">BII")
 _CHANNEL_MESSAGES = frozenset(paramiko.Transport._channel_handler_table)
 
 # Told when a channel is open (or with the reason why not), where the transport is fed.
-Opened = Callable[[Optional["ExecChannel"], Optional[paramiko.ChannelException]], Any]
+Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
 
 
 def _strong(names: Sequence[str]) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class ClientTransport(paramiko.Transport):
         #: Set while a step is taken aside: messages wait.
         self.paused = False
         # Channels asked for and not yet granted.
-        self._openings: dict[int, tuple[ExecChannel, Opened]] = {}
+        self._openings: dict[int, tuple[ClientChannel, Opened]] = {}
         # What could not be sent during a key exchange, and who waits for its end.
         self._deferred: list[Message] = []
         self._when_clear: list[Callable[[], Any]] = []
@@ -130,8 +130,8 @@ class ClientTransport(paramiko.Transport):
         self.disconnect_message: Optional[str] = None
         #: Called with each channel that the server opens to ask the user's agent, where
         #: the transport is fed; None: they are refused.
-        self.on_agent_channel: Optional[Callable[[ExecChannel], Any]] = None
-        self._agent_channels: set[ExecChannel] = set()
+        self.on_agent_channel: Optional[Callable[[ClientChannel], Any]] = None
+        self._agent_channels: set[ClientChannel] = set()
         #: By which the server has proved the possession of its key (RFC 4253 section 8).
         self.server_signature = b""
         super().__init__(stream, packetizer_class=PacketCodec)  # type: ignore[arg-type]
@@ -351,8 +351,8 @@ class ClientTransport(paramiko.Transport):
         if channel is not None:
             self._channel_handler_table[kind](channel, message)
 
-    def _channel_of(self, kind: int, chanid: int) -> Optional[ExecChannel]:
-        channel: Optional[ExecChannel] = self._channels.get(chanid)
+    def _channel_of(self, kind: int, chanid: int) -> Optional[ClientChannel]:
+        channel: Optional[ClientChannel] = self._channels.get(chanid)
         if channel is None and chanid not in self.channels_seen:
             raise SSHException(f"message {kind} came for channel {chanid}, which never was")
         return channel
@@ -468,7 +468,7 @@ class ClientTransport(paramiko.Transport):
         m.get_int()
         self.disconnect_message = text_of(m)
 
-    def open_exec_channel(self, then: Opened, window: Optional[int] = None) -> None:
+    def open_session_channel(self, then: Opened, window: Optional[int] = None) -> None:
         """Ask for a session channel (RFC 4254 6.1); ``Transport.open_session`` waits for it.
 
         Args:
@@ -485,7 +485,7 @@ class ClientTransport(paramiko.Transport):
         Args:
             host: the name or the address, as the server shall look it up.
             port: the TCP port.
-            then: as for :meth:`open_exec_channel`.
+            then: as for :meth:`open_session_channel`.
         """
 
         def add_addresses(m: Message) -> None:
@@ -508,7 +508,7 @@ class ClientTransport(paramiko.Transport):
             window_size = self._sanitize_window_size(window)
             max_packet_size = self._sanitize_packet_size(None)
             chanid = self._next_channel()
-            channel = ExecChannel(chanid)
+            channel = ClientChannel(chanid)
             self._channels.put(chanid, channel)
             self.channels_seen[chanid] = True
             channel._set_transport(self)
@@ -586,7 +586,7 @@ class ClientTransport(paramiko.Transport):
             return
         with self.lock:
             chanid = self._next_channel()
-            channel = ExecChannel(chanid)
+            channel = ClientChannel(chanid)
             self._channels.put(chanid, channel)
             self.channels_seen[chanid] = True
             channel._set_transport(self)
@@ -623,9 +623,9 @@ class ClientTransport(paramiko.Transport):
 # reached through a table of its own.
 ClientTransport._channel_handler_table = {
     **paramiko.Transport._channel_handler_table,
-    MSG_CHANNEL_CLOSE: ExecChannel.take_close,
-    MSG_CHANNEL_EXTENDED_DATA: ExecChannel.take_extended_data,
-    MSG_CHANNEL_FAILURE: ExecChannel.take_failure,
-    MSG_CHANNEL_REQUEST: ExecChannel.take_request,
-    MSG_CHANNEL_WINDOW_ADJUST: ExecChannel.take_window,
+    MSG_CHANNEL_CLOSE: ClientChannel.take_close,
+    MSG_CHANNEL_EXTENDED_DATA: ClientChannel.take_extended_data,
+    MSG_CHANNEL_FAILURE: ClientChannel.take_failure,
+    MSG_CHANNEL_REQUEST: ClientChannel.take_request,
+    MSG_CHANNEL_WINDOW_ADJUST: ClientChannel.take_window,
 }

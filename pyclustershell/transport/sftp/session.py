@@ -18,7 +18,7 @@ from ...exceptions import (
 )
 from ...writebuffer import WriteBuffer
 from ..config.settings import ConnectionSettings
-from ..paramiko_hooks import ExecChannel
+from ..paramiko_hooks import ClientChannel
 from ..pool import TransportPool
 from ..reaper import Reaper
 from ..session import RemoteSession
@@ -97,7 +97,7 @@ class SftpSession(RemoteSession):
 
     asks_for = "subsystem"
     refusal = "The server has no SFTP subsystem, or refused it (see Subsystem in sshd_config(5))"
-    # Half of it is open at the least, see ExecChannel.divert(): as much as one node is read ahead.
+    # At least half of it is open, see ClientChannel.divert(): as much as one node is read ahead.
     window = 4 << 20
 
     def __init__(
@@ -175,12 +175,12 @@ class SftpSession(RemoteSession):
 
     # -- the start --
 
-    def _request(self, channel: ExecChannel) -> None:
+    def _request(self, channel: ClientChannel) -> None:
         channel.watch(self._post_status, self._post_room)
         channel.divert(self._take_data)
         channel.request_subsystem("sftp", self._post_answer)
 
-    def _on_granted(self, channel: ExecChannel) -> None:
+    def _on_granted(self, channel: ClientChannel) -> None:
         self._move(SftpEvent.GRANTED)
         if self._connection is not None:
             self._connection.watch_peer()
@@ -331,7 +331,7 @@ class SftpSession(RemoteSession):
             return
         self._turn_over()
 
-    def _decode(self, channel: ExecChannel) -> None:
+    def _decode(self, channel: ClientChannel) -> None:
         for _ in range(len(self._chunks)):
             chunk = self._chunks.popleft()
             if not self._version.done:

@@ -12,7 +12,7 @@ from typing import Callable, Optional
 from paramiko import SSHException
 
 from ..connection import Connection
-from ..paramiko_hooks import ExecChannel
+from ..paramiko_hooks import ClientChannel
 from ..pool import TransportPool
 from ..reaper import Reaper
 
@@ -42,7 +42,7 @@ class Sweep:
 
     def __init__(
         self,
-        channel: ExecChannel,
+        channel: ClientChannel,
         connection: Connection,
         pool: TransportPool,
         reaper: Reaper,
