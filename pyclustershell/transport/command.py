@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import suppress
 from typing import Any, Callable, Optional
-
-from paramiko import SSHException
 
 from ..engine.engine import Engine
 from ..exceptions import NodeError, SessionError
@@ -14,6 +11,7 @@ from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
 from .config.settings import ConnectionSettings
 from .connection import Connection
+from .ending import SessionEnding, Termination
 from .paramiko_hooks import ClientChannel, read_available, write_available
 from .pool import TransportPool
 from .reaper import Reaper
@@ -23,15 +21,11 @@ from .state import (
     CommandEvent,
     CommandState,
     Exited,
-    Failed,
     Output,
     Record,
     Started,
     Written,
-    move,
 )
-
-logger = logging.getLogger("pyclustershell.command")
 
 # Signal numbers of the names that SSH can send (RFC 4254 6.10), as POSIX numbers them where it
 # does: the remote host's numbers, so that the control host's signal module (Windows has few of
@@ -55,11 +49,6 @@ SIGNAL_NUMBERS = {
 # No command could be run, or its end is not known: what the ssh program exits with.
 _RC_FAILED = 255
 
-# How long a server may take to say that a killed command has ended before it is sent KILL again,
-# in seconds: twice as long each time.
-_FIRST_KILL_WAIT = 0.05
-_LONGEST_KILL_WAIT = 0.4
-
 # How many bytes one command may be sent before others have their turn.
 _FAIR_SHARE = 4 << 20
 
@@ -71,7 +60,7 @@ _PACKET_SIZE = 1 << 15
 _READING = (CommandState.RUNNING, CommandState.AWAITING_EOF)
 
 
-class RemoteCommand(RemoteSession):
+class RemoteCommand(RemoteSession[CommandState, CommandEvent]):
     """A command on one node, from the request for a connection to its last line of output.
 
     Args:
@@ -95,6 +84,11 @@ class RemoteCommand(RemoteSession):
     """
 
     refusal = "The server refused to run the command"
+    moves = COMMAND_MOVES
+    first_state = CommandState.OPENING
+    last_state = CommandState.DONE
+    closed_event = CommandEvent.CLOSED
+    aborted_event = CommandEvent.ABORTED
 
     def __init__(
         self,
@@ -109,11 +103,8 @@ class RemoteCommand(RemoteSession):
         kill_grace: Optional[float] = 2.0,
         line_limit: Optional[int] = None,
     ) -> None:
-        super().__init__(settings, engine, pool, on_turn)
-        self.state = CommandState.OPENING
+        super().__init__(settings, engine, pool, reaper, deliver, on_turn)
         self._command = command
-        self._reaper = reaper
-        self._deliver = deliver
         self._merge_stderr = merge_stderr
         self._kill_grace = kill_grace
         self._line_limit = line_limit
@@ -127,25 +118,6 @@ class RemoteCommand(RemoteSession):
 
     def __repr__(self) -> str:
         return f"<RemoteCommand on {self.settings.node}: {self.state.value}>"
-
-    @property
-    def opening(self) -> bool:
-        """Whether the command has still to start."""
-        return self.state is CommandState.OPENING
-
-    @property
-    def done(self) -> bool:
-        """Whether the command has ended, one way or the other. Any callback may have ended it."""
-        return self.state is CommandState.DONE
-
-    def _move(self, event: CommandEvent) -> CommandState:
-        """Take an event; returns the state that it found."""
-        before = self.state
-        self.state = move(COMMAND_MOVES, before, event)
-        return before
-
-    def _move_to_done(self) -> bool:
-        return self._move(CommandEvent.CLOSED) is not CommandState.DONE
 
     # -- the start --
 
@@ -300,7 +272,7 @@ class RemoteCommand(RemoteSession):
         if not channel.closed_by_server:
             return  # the connection has ended: on_lost follows, and knows why
         self._drain_all(channel)
-        if self._move(CommandEvent.CLOSED) is CommandState.DONE:
+        if not self._move_to_done():
             return
         if channel.has_exit_status:
             self._finish()
@@ -322,9 +294,6 @@ class RemoteCommand(RemoteSession):
         self._give_back()
         self._deliver(Exited(rc))
 
-    def _fail(self, error: NodeError) -> None:
-        self._deliver(Failed(error))
-
     def _on_connection_lost(self, error: NodeError) -> None:
         channel = self._channel
         if channel is not None and self.state is not CommandState.OPENING:
@@ -344,120 +313,7 @@ class RemoteCommand(RemoteSession):
     def _stop(self) -> None:
         self.stdin.clear()
 
-    def abort(self) -> None:
-        """End the command, and deliver nothing any more.
-
-        A command that runs gets TERM, and KILL after the grace period if it is still there.
-        """
-        if self._move(CommandEvent.ABORTED) is CommandState.DONE:
-            return
-        self._stop()
-        channel, connection = self._channel, self._connection
-        self._connection = None
-        if connection is None:
-            self._pool.cancel(self)
-        elif channel is None or not self._requested:
-            # No command has been asked for: there is nothing to kill.
-            connection.close()
-        elif self._kill_grace is None or channel.closed:
-            channel.close()
-            self._pool.release(connection)
-        else:
-            Termination(channel, connection, self._pool, self._reaper, self._kill_grace).begin()
-
-
-class Termination:
-    """The end of a command that did not end by itself: TERM, and after a while KILL.
-
-    Its connection is given back when the command is gone, or when that cannot be found out: not
-    every server delivers signals, and none says that it does not (RFC 4254 6.9). It does not need
-    the engine: the run may have ended.
-
-    Args:
-        channel: the command's channel.
-        connection: its connection.
-        pool: where the connection goes.
-        reaper: calls after the grace period.
-        grace: seconds between TERM and KILL.
-    """
-
-    def __init__(
-        self,
-        channel: ClientChannel,
-        connection: Connection,
-        pool: TransportPool,
-        reaper: Reaper,
-        grace: float,
-    ) -> None:
-        self._channel = channel
-        self.connection = connection
-        self._pool = pool
-        self._reaper = reaper
-        self._term_grace = grace
-        self._kill_waits = _FIRST_KILL_WAIT
-        #: Seconds until it is over, at the most.
-        self.grace = grace + 2 * _LONGEST_KILL_WAIT
-        self._cancel: Optional[Callable[[], None]] = None
-
-    def begin(self) -> None:
-        """Send TERM."""
-        self._pool.begin_ending(self)
-        self._cancel = self._reaper.call_later(self._term_grace, self._send_kill)
-        self._channel.watch(self._on_status, lambda: None)
-        self._send("TERM")
-        self._on_status()
-
-    def _send(self, signal: str) -> None:
-        # A connection that is gone takes the command's channel with it.
-        with suppress(SSHException, OSError, EOFError):
-            self._channel.send_signal(signal)
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the command has ended."""
-        return self._channel.has_exit_status or self._channel.closed
-
-    def _on_status(self) -> None:
-        """Where the transport is fed, perhaps with the channel's lock held."""
-        if self.is_gone:
-            self._reaper.call_later(0, self._end)
-
-    def _look(self) -> None:
-        # Between two runs nobody has read that it is gone.
-        self.connection.read_now()
-
-    def _send_kill(self) -> None:
-        """The grace period is over: send KILL, again and again. On the reaper's thread.
-
-        OpenSSH signals the command's process group, which is made a moment after the command was
-        granted: a signal that comes in between is lost, and nobody is told.
-        """
-        self._look()
-        if self.is_gone or self._kill_waits > _LONGEST_KILL_WAIT:
-            self._end()
-            return
-        self._send("KILL")
-        self._cancel = self._reaper.call_later(self._kill_waits, self._send_kill)
-        self._kill_waits *= 2
-
-    def kill(self) -> None:
-        """Send KILL now, and give the connection back. On the reaper's thread, or a closing one."""
-        self._look()
-        if not self.is_gone:
-            self._send("KILL")
-        self._end()
-
-    def _end(self) -> None:
-        self._pool.finish_ending(self, self._give_back)
-
-    def _give_back(self) -> None:
-        if self._cancel is not None:
-            self._cancel()
-        if not self.is_gone:
-            logger.warning(
-                "%s: the command was sent TERM and KILL, and the server has not said that it "
-                "ended: it may go on (OpenSSH delivers signals since 7.9)",
-                self.connection.settings.node,
-            )
-        self._channel.close()
-        self._pool.release(self.connection)
+    def _ending(self, channel: ClientChannel, connection: Connection) -> Optional[SessionEnding]:
+        if self._kill_grace is None:
+            return None
+        return Termination(channel, connection, self._pool, self._reaper, self._kill_grace)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from collections.abc import Mapping
+from typing import Any, Callable, Generic, Optional
 
 from paramiko import ChannelException
 
@@ -10,11 +11,14 @@ from ..engine.engine import Engine
 from ..exceptions import ConnectionLostError, NodeError, SessionError
 from .config.settings import ConnectionSettings
 from .connection import Connection
+from .ending import SessionEnding
 from .paramiko_hooks import ClientChannel
 from .pool import TransportPool
+from .reaper import Reaper
+from .state import EventT, Failed, Record, StateT, move
 
 
-class RemoteSession:
+class RemoteSession(Generic[StateT, EventT]):
     """What runs in a session channel (RFC 4254 6) over a leased connection.
 
     It asks for a connection, for a channel, and for what shall run in it; it asks again where the
@@ -28,6 +32,8 @@ class RemoteSession:
         settings: whom to connect to; the pool's key.
         engine: the engine.
         pool: where the connection comes from.
+        reaper: sees to the end of what is aborted.
+        deliver: called on the engine's thread with each record; the last one is Exited or Failed.
         on_turn: called on the engine's thread when a connection has been found, to be dialed or
             reused: from now on, time is the node's.
     """
@@ -39,37 +45,61 @@ class RemoteSession:
     #: The receive window, in bytes; None for paramiko's 2 MiB.
     window: Optional[int] = None
 
+    #: What moves it from state to state: a table, see ``state.py``.
+    moves: Mapping[tuple[StateT, EventT], StateT]
+    #: The state until what was asked for has been granted.
+    first_state: StateT
+    #: The state when it has ended, one way or the other.
+    last_state: StateT
+    #: The channel or the connection has closed.
+    closed_event: EventT
+    #: It has been aborted.
+    aborted_event: EventT
+
     def __init__(
         self,
         settings: ConnectionSettings,
         engine: Engine,
         pool: TransportPool,
+        reaper: Reaper,
+        deliver: Callable[[Record], Any],
         on_turn: Callable[[], Any],
     ) -> None:
         self.settings = settings
         self.on_turn = on_turn
+        self.state = self.first_state
         self._engine = engine
         self._pool = pool
+        self._reaper = reaper
+        self._deliver = deliver
         self._connection: Optional[Connection] = None
         self._reused = False
         self._channel: Optional[ClientChannel] = None
         self._requested = False
 
-    # -- for the subclass to say --
+    # -- states --
 
     @property
     def opening(self) -> bool:
         """Whether what was asked for has still to be granted."""
-        raise NotImplementedError
+        return self.state is self.first_state
 
     @property
     def done(self) -> bool:
         """Whether the session has ended, one way or the other. Any callback may have ended it."""
-        raise NotImplementedError
+        return self.state is self.last_state
+
+    def _move(self, event: EventT) -> StateT:
+        """Take an event; returns the state that it found."""
+        before = self.state
+        self.state = move(self.moves, before, event)
+        return before
 
     def _move_to_done(self) -> bool:
         """The channel or the connection has closed; False if the session had ended before."""
-        raise NotImplementedError
+        return self._move(self.closed_event) is not self.last_state
+
+    # -- for the subclass to say --
 
     def _request(self, channel: ClientChannel) -> None:
         """Ask for what shall run; :meth:`_post_answer` is to be called with the answer."""
@@ -87,8 +117,8 @@ class RemoteSession:
         """Forget what was to be sent and received: the channel is about to be closed."""
         raise NotImplementedError
 
-    def _fail(self, error: NodeError) -> None:
-        """Tell why the session, which has ended, could not be or was lost."""
+    def _ending(self, channel: ClientChannel, connection: Connection) -> Optional[SessionEnding]:
+        """What still has to be ended on the node when the session is aborted; None for nothing."""
         raise NotImplementedError
 
     # -- getting a connection and a channel --
@@ -205,3 +235,32 @@ class RemoteSession:
             channel.close()
         if connection is not None:
             self._pool.release(connection)
+
+    def _fail(self, error: NodeError) -> None:
+        """Tell why the session, which has ended, could not be or was lost."""
+        self._deliver(Failed(error))
+
+    def abort(self) -> None:
+        """End the session, and deliver nothing any more.
+
+        What it leaves on the node is ended in the background, see :class:`~.ending.SessionEnding`.
+        """
+        if self._move(self.aborted_event) is self.last_state:
+            return
+        channel, connection = self._channel if self._requested else None, self._connection
+        ending: Optional[SessionEnding] = None
+        if channel is not None and connection is not None and not channel.closed:
+            # Before what was to be sent is forgotten: a part of it may have gone out.
+            ending = self._ending(channel, connection)
+        self._stop()
+        self._connection = None
+        if connection is None:
+            self._pool.cancel(self)
+        elif channel is None:
+            # Nothing has been asked for: there is nothing to end.
+            connection.close()
+        elif ending is None:
+            channel.close()
+            self._pool.release(connection)
+        else:
+            ending.begin()

@@ -18,11 +18,13 @@ from ...exceptions import (
 )
 from ...writebuffer import WriteBuffer
 from ..config.settings import ConnectionSettings
+from ..connection import Connection
+from ..ending import SessionEnding
 from ..paramiko_hooks import ClientChannel
 from ..pool import TransportPool
 from ..reaper import Reaper
 from ..session import RemoteSession
-from ..state import Copied, Exited, Failed, Output, Record, Started, move
+from ..state import Copied, Exited, Failed, Output, Record, Started
 from . import codec
 from .flow import Pending, Steps, Strand
 from .state import SFTP_MOVES, SftpEvent, SftpState
@@ -67,7 +69,7 @@ class _Request:
         self.error: Optional[CopyError] = None
 
 
-class SftpSession(RemoteSession):
+class SftpSession(RemoteSession[SftpState, SftpEvent]):
     """An SFTP session that runs one job, from the request for a connection to the last reply.
 
     Requests are numbered, and sent as fast as the server takes them; any number of them may wait
@@ -99,6 +101,11 @@ class SftpSession(RemoteSession):
     refusal = "The server has no SFTP subsystem, or refused it (see Subsystem in sshd_config(5))"
     # At least half of it is open, see ClientChannel.divert(): as much as one node is read ahead.
     window = 4 << 20
+    moves = SFTP_MOVES
+    first_state = SftpState.OPENING
+    last_state = SftpState.DONE
+    closed_event = SftpEvent.CLOSED
+    aborted_event = SftpEvent.ABORTED
 
     def __init__(
         self,
@@ -111,14 +118,11 @@ class SftpSession(RemoteSession):
         job: Callable[[SftpSession], Steps],
         kill_grace: Optional[float] = _GRACE,
     ) -> None:
-        super().__init__(settings, engine, pool, on_turn)
-        self.state = SftpState.OPENING
+        super().__init__(settings, engine, pool, reaper, deliver, on_turn)
         self.extensions: dict[bytes, bytes] = {}
         self.copied = 0
         self.temporaries: set[bytes] = set()
         self.stdin = WriteBuffer()
-        self._reaper = reaper
-        self._deliver = deliver
         self._job = job
         self._kill_grace = _GRACE if kill_grace is None else kill_grace
         # What comes in: put in where the transport is fed, taken out on the engine's thread. Each
@@ -151,27 +155,6 @@ class SftpSession(RemoteSession):
     def __repr__(self) -> str:
         waiting = f", {len(self._asked)} replies awaited" if self._asked else ""
         return f"<SftpSession on {self.settings.node}: {self.state.value}{waiting}>"
-
-    # -- states --
-
-    @property
-    def opening(self) -> bool:
-        """Whether the subsystem has still to start."""
-        return self.state is SftpState.OPENING
-
-    @property
-    def done(self) -> bool:
-        """Whether the session has ended, one way or the other. Any callback may have ended it."""
-        return self.state is SftpState.DONE
-
-    def _move(self, event: SftpEvent) -> SftpState:
-        """Take an event; returns the state that it found."""
-        before = self.state
-        self.state = move(SFTP_MOVES, before, event)
-        return before
-
-    def _move_to_done(self) -> bool:
-        return self._move(SftpEvent.CLOSED) is not SftpState.DONE
 
     # -- the start --
 
@@ -558,9 +541,6 @@ class SftpSession(RemoteSession):
             self._channel.close()
         self._fail(error)
 
-    def _fail(self, error: NodeError) -> None:
-        self._deliver(Failed(error))
-
     def _stop(self) -> None:
         if self._main is not None:
             self._main.close()
@@ -576,28 +556,19 @@ class SftpSession(RemoteSession):
     def send_input(self) -> None:
         """Do nothing: a copy has no standard input."""
 
-    def abort(self) -> None:
-        """End the session, and deliver nothing any more.
-
-        Where remote temporary files have been begun, they are removed first, in the background.
-        """
-        if self._move(SftpEvent.ABORTED) is SftpState.DONE:
-            return
-        last_words = self._last_words()
+    def _ending(self, channel: ClientChannel, connection: Connection) -> Optional[SessionEnding]:
+        if not self.temporaries:
+            return None
         unread = self._arrived - self._taken
-        self._stop()
-        channel, connection = self._channel, self._connection
-        self._connection = None
-        if connection is None:
-            self._pool.cancel(self)
-        elif channel is None or not self._requested:
-            connection.close()
-        elif not self.temporaries or channel.closed:
-            channel.close()
-            self._pool.release(connection)
-        else:
-            sweep = Sweep(channel, connection, self._pool, self._reaper, self._kill_grace)
-            sweep.begin(last_words, unread)
+        return Sweep(
+            channel,
+            connection,
+            self._pool,
+            self._reaper,
+            self._kill_grace,
+            self._last_words(),
+            unread,
+        )
 
     def _last_words(self) -> Iterable[memoryview]:
         """What is left of the packet that has been begun, and the end of temporary files."""

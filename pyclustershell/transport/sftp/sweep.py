@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Callable, Optional
 
 from paramiko import SSHException
 
 from ..connection import Connection
+from ..ending import SessionEnding
 from ..paramiko_hooks import ClientChannel
 from ..pool import TransportPool
 from ..reaper import Reaper
@@ -25,12 +25,11 @@ def _beginning(view: memoryview, size: int) -> list[memoryview]:
     return [view[:size]]
 
 
-class Sweep:
+class Sweep(SessionEnding):
     """Sends a session's last requests, and gives its connection back when they are dealt with.
 
     A server that gets to the end of its input ends when it has done all that came before. So nobody
-    has to understand its replies. As the end of a command (see ``Termination``), this does not need
-    the engine.
+    has to understand its replies.
 
     Args:
         channel: the session's channel.
@@ -38,6 +37,8 @@ class Sweep:
         pool: where the connection goes.
         reaper: looks whether it is over.
         grace: seconds after which the channel is closed in any case.
+        last_words: what is to be sent: the rest of a packet that has been begun, then whole ones.
+        unread: how many bytes have come that nobody has dealt with.
     """
 
     def __init__(
@@ -47,41 +48,28 @@ class Sweep:
         pool: TransportPool,
         reaper: Reaper,
         grace: float,
+        last_words: Iterable[memoryview],
+        unread: int,
     ) -> None:
-        self.connection = connection
-        self.grace = grace
-        self._channel = channel
-        self._pool = pool
-        self._reaper = reaper
+        super().__init__(channel, connection, pool, reaper, grace)
         # Guards what is to be sent: the window may open on whatever thread reads.
         self._lock = threading.Lock()
-        self._out: deque[memoryview] = deque()
+        self._out = deque(last_words)
+        self._unread = unread
         self._eof_sent = False
         self._interval = _FIRST_LOOK
         self._waited = 0.0
-        self._cancel: Optional[Callable[[], None]] = None
 
-    @property
-    def is_gone(self) -> bool:
-        """Whether the server has ended the session."""
-        return self._channel.has_exit_status or self._channel.closed
-
-    def begin(self, last_words: Iterable[memoryview], unread: int) -> None:
-        """Send what is to be sent, as far as the server takes it now.
-
-        Args:
-            last_words: the rest of a packet that has been begun, then whole ones.
-            unread: how many bytes have come that nobody has dealt with.
-        """
+    def begin(self) -> None:
+        """Send what is to be sent, as far as the server takes it now."""
         self._pool.begin_ending(self)
-        self._out.extend(last_words)
         self._channel.divert(lambda data: self._channel.grant(len(data)))
         self._channel.watch(lambda: None, self._send)
         # A connection that is gone takes the server's end of the session with it.
         with suppress(SSHException, OSError, EOFError):
-            self._channel.grant(unread)
+            self._channel.grant(self._unread)
             self._send()
-        self._look_later()
+        self._wait()
 
     def _send(self) -> None:
         """Send what the window has room for, and the end after it. On any thread."""
@@ -97,25 +85,14 @@ class Sweep:
                 self._eof_sent = True
                 self._channel.shutdown_write()
 
-    def _look_later(self) -> None:
-        self._cancel = self._reaper.call_later(self._interval, self._look)
+    def _wait(self) -> None:
+        self._call_later(self._interval, self._go_on)
         self._waited += self._interval
         self._interval = min(2 * self._interval, _LONGEST_LOOK)
 
-    def _look(self) -> None:
-        # On the reaper's thread. Between two runs nobody else reads, nor sends what had to wait.
-        self.connection.read_now()
-        if self.is_gone or self._waited >= self.grace:
-            self.kill()
+    def _go_on(self) -> None:
+        # On the reaper's thread.
+        if self._look() or self._waited >= self.grace:
+            self._end()
         else:
-            self._look_later()
-
-    def kill(self) -> None:
-        """Close the channel, and give the connection back. On the reaper's thread, mostly."""
-        self._pool.finish_ending(self, self._give_back)
-
-    def _give_back(self) -> None:
-        if self._cancel is not None:
-            self._cancel()
-        self._channel.close()
-        self._pool.release(self.connection)
+            self._wait()
