@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -202,10 +203,53 @@ def test_weak_algorithms_are_not_used_and_named(
 def test_a_weak_algorithm_can_be_asked_for(task: Task) -> None:
     with PhaseServer({}, offer=offering("ciphers", "aes128-cbc")) as server:
         reach(task, server)
-        assert "to use it all the same, set ciphers='+aes128-cbc'" in failure(task).cause
+        assert "to use aes128-cbc all the same, set ciphers='+aes128-cbc'" in failure(task).cause
         task.configure_ssh(ciphers="+aes128-cbc")
         task.run("true", nodes="node")
         assert task.node_buffer("node") == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "setting", "reasons"),
+    [
+        (
+            "ciphers",
+            "aes192-ctr,aes128-cbc,chacha20",
+            {"ciphers": "aes256-ctr"},
+            (
+                "left out by the setting of Ciphers: aes192-ctr; "
+                "weak, and so left out by default: aes128-cbc"
+            ),
+        ),
+        (
+            "macs",
+            "hmac-sha2-256",
+            {"macs": "-hmac-sha2-256", "ciphers": "aes128-ctr"},
+            "left out by the setting of MACs: hmac-sha2-256",
+        ),
+        (
+            "kex",
+            "ecdh-sha2-nistp256",
+            {"kex": "ecdh-sha2-nistp384"},
+            "left out by the setting of KexAlgorithms: ecdh-sha2-nistp256",
+        ),
+    ],
+)
+def test_what_the_users_own_list_leaves_out_is_not_called_weak(
+    task: Task, kind: str, names: str, setting: dict[str, str], reasons: str
+) -> None:
+    with PhaseServer({}, offer=offering(kind, *names.split(","))) as server:
+        reach(task, server)
+        task.configure_ssh(**setting)
+        assert failure(task).cause.endswith(f" found. Their offer: {names} ({reasons})")
+
+
+def test_a_host_key_that_the_users_own_list_leaves_out_is_named(task: Task) -> None:
+    with PhaseServer({}) as server:
+        reach(task, server)
+        task.configure_ssh(host_key_algorithms="ecdsa-sha2-nistp521")
+        _, offered, reasons = re.split(r" Their offer: | \(", failure(task).cause)
+    assert reasons == f"left out by the setting of HostKeyAlgorithms: {offered})"
 
 
 def test_strict_key_exchange_is_asked_for(task: Task) -> None:

@@ -35,6 +35,7 @@ from ...printable import printable
 from ..config.options import select_algorithms
 from ..packets import PacketCodec
 from ..stream import PacketStream
+from . import algorithms
 from .auth import ClientAuthHandler
 from .channel import ClientChannel, text_of
 from .then import Then
@@ -56,13 +57,18 @@ _DATA_HEAD = struct.Struct(">BII")
 # The messages that begin with a channel's number, but for those that answer an opening.
 _CHANNEL_MESSAGES = frozenset(paramiko.Transport._channel_handler_table)
 
+# The lists of a KEXINIT (RFC 4253 7.1), as paramiko names them, and what they are lists of.
+_NEGOTIATED = {
+    "kex_algo_list": "kex",
+    "server_key_algo_list": "keys",
+    "client_encrypt_algo_list": "ciphers",
+    "server_encrypt_algo_list": "ciphers",
+    "client_mac_algo_list": "macs",
+    "server_mac_algo_list": "macs",
+}
+
 # Told when a channel is open (or with the reason why not), where the transport is fed.
 Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
-
-
-def _strong(names: Sequence[str]) -> tuple[str, ...]:
-    """Without SHA-1 signatures and key exchanges, and without DSA: as OpenSSH since 8.8."""
-    return tuple(n for n in names if not n.endswith("sha1") and n not in ("ssh-rsa", "ssh-dss"))
 
 
 class ClientTransport(paramiko.Transport):
@@ -77,28 +83,11 @@ class ClientTransport(paramiko.Transport):
             ended by the peer's doing or by an error. Not called after ``close()``.
     """
 
-    # paramiko puts AES-GCM last. With CTR and HMAC it compares each packet's MAC in a loop in
-    # Python, 20% of all CPU; and CBC, 3DES, MD5 and SHA-1 are not offered at all. 3.4 has no GCM.
-    _preferred_ciphers = tuple(
-        name
-        for name in (
-            "aes128-gcm@openssh.com",
-            "aes256-gcm@openssh.com",
-            "aes128-ctr",
-            "aes192-ctr",
-            "aes256-ctr",
-        )
-        if name in paramiko.Transport._cipher_info
-    )
-    _preferred_macs = (
-        "hmac-sha2-256-etm@openssh.com",
-        "hmac-sha2-512-etm@openssh.com",
-        "hmac-sha2-256",
-        "hmac-sha2-512",
-    )
-    _preferred_kex = _strong(paramiko.Transport._preferred_kex)
-    _preferred_keys = _strong(paramiko.Transport._preferred_keys)
-    _preferred_pubkeys = _strong(paramiko.Transport._preferred_pubkeys)
+    _preferred_ciphers = algorithms.CIPHERS
+    _preferred_macs = algorithms.MACS
+    _preferred_kex = algorithms.KEX
+    _preferred_keys = algorithms.KEYS
+    _preferred_pubkeys = algorithms.PUBKEYS
 
     #: The last attempt to authenticate, and what the server said to it.
     auth_answer: ClientAuthHandler
@@ -153,12 +142,7 @@ class ClientTransport(paramiko.Transport):
         Returns:
             What is offered; nothing (and nothing changes) where paramiko has none of the wanted.
         """
-        table = {
-            "ciphers": self._cipher_info,
-            "macs": self._mac_info,
-            "kex": self._kex_info,
-            "keys": self._key_info,
-        }[kind]
+        table = self._known(kind)
         attribute = f"_preferred_{kind}"
         default = getattr(self, attribute)
         chosen = default if wanted is None else select_algorithms(wanted, tuple(table), default)
@@ -169,6 +153,16 @@ class ClientTransport(paramiko.Transport):
         if chosen and chosen is not default:
             setattr(self, attribute, chosen)
         return tuple(chosen)
+
+    def _known(self, kind: str) -> Mapping[str, Any]:
+        """What paramiko has of a kind of algorithms."""
+        tables: dict[str, Mapping[str, Any]] = {
+            "ciphers": self._cipher_info,
+            "macs": self._mac_info,
+            "kex": self._kex_info,
+            "keys": self._key_info,
+        }
+        return tables[kind]
 
     def limit_keys(self, size: int, seconds: float) -> None:
         """Agree on new session keys after so many bytes, or so many seconds; 0 for no limit.
@@ -190,13 +184,7 @@ class ClientTransport(paramiko.Transport):
         paramiko's own property puts the certificates of all keys last, and would add a second
         suffix to those that :meth:`offer` has put first.
         """
-        names = tuple(self._preferred_keys)
-        suffix = "-cert-v01@openssh.com"
-        return names + tuple(
-            name + suffix
-            for name in names
-            if not name.endswith(suffix) and name + suffix not in names
-        )
+        return algorithms.with_certificates(self._preferred_keys)
 
     @property
     def server_key(self) -> tuple[str, bytes]:
@@ -442,25 +430,11 @@ class ClientTransport(paramiko.Transport):
 
     def _mismatch(self, offers: Mapping[str, list[str]]) -> Optional[IncompatiblePeer]:
         """Say what the server has where it has nothing that we want."""
-        ciphers = ("cipher", self.preferred_ciphers, self._cipher_info, "ciphers")
-        macs = ("MAC", self.preferred_macs, self._mac_info, "macs")
-        keys = ("host key type", self.preferred_keys, self._key_info, "host_key_algorithms")
-        for field, (kind, wanted, known, option) in {
-            "kex": ("key exchange method", self.preferred_kex, self._kex_info, "kex"),
-            "server_key": keys,
-            "client_encrypt": ciphers,
-            "server_encrypt": ciphers,
-            "client_mac": macs,
-            "server_mac": macs,
-        }.items():
-            offered = [printable(name) for name in offers[f"{field}_algo_list"]]
-            if not set(wanted).intersection(offered):
-                usable = next((name for name in offered if name in known), None)
-                advice = f" (weak; to use it all the same, set {option}='+{usable}')"
-                return IncompatiblePeer(
-                    f"no matching {kind} found. Their offer: {','.join(offered)}"
-                    + (advice if usable else "")
-                )
+        for field, kind in _NEGOTIATED.items():
+            offered = [name for name in offers[field] if name not in algorithms.ANNOUNCEMENTS]
+            if not set(getattr(self, f"preferred_{kind}")).intersection(offered):
+                names = [printable(name) for name in offered]
+                return IncompatiblePeer(algorithms.explain_mismatch(kind, names, self._known(kind)))
         return None
 
     def _parse_disconnect(self, m: Message) -> None:
