@@ -485,10 +485,8 @@ for number in range(int(count)):
 """
 
 
-def test_a_thousand_new_hosts_of_several_processes_at_once(known_hosts: Path) -> None:
-    known_hosts.parent.mkdir()
-    known_hosts.write_text("# without an end")
-    names = ("a", "b", "c", "d")
+def accept_at_once(known_hosts: Path, *names: str) -> None:
+    """A process for each name accepts 250 hosts that are called so; all begin at once."""
     processes = [
         subprocess.Popen(
             [sys.executable, "-c", ONE_OF_SEVERAL, str(known_hosts), name, "250"],
@@ -508,6 +506,13 @@ def test_a_thousand_new_hosts_of_several_processes_at_once(known_hosts: Path) ->
     for process in processes:
         process.communicate(timeout=50)
         assert process.returncode == 0
+
+
+def test_a_thousand_new_hosts_of_several_processes_at_once(known_hosts: Path) -> None:
+    known_hosts.parent.mkdir()
+    known_hosts.write_text("# without an end")
+    names = ("a", "b", "c", "d")
+    accept_at_once(known_hosts, *names)
     lines = known_hosts.read_text().split("\n")
     assert lines[0] == "# without an end"
     assert lines[-1] == ""
@@ -515,6 +520,34 @@ def test_a_thousand_new_hosts_of_several_processes_at_once(known_hosts: Path) ->
     assert [text.split()[0] for text in lines[1:-1] if len(text.split()) != 3] == []
     assert len(lines) == 1002
     assert {text.split()[0] for text in lines[1:-1]} == expected
+
+
+def test_new_hosts_that_several_processes_meet_at_once_are_added_once(known_hosts: Path) -> None:
+    accept_at_once(known_hosts, "same", "same", "same")
+    found = [text.split()[0] for text in known_hosts.read_text().splitlines()]
+    assert found == [f"same{number}" for number in range(250)]
+
+
+@pytest.mark.parametrize("key", [1, 2])
+def test_what_another_process_adds_while_the_lock_is_waited_for(
+    known_hosts: Path, monkeypatch: pytest.MonkeyPatch, key: int
+) -> None:
+    write(known_hosts, line("old", 9))
+
+    @contextmanager
+    def locked(_descriptor: int) -> Iterator[None]:
+        with known_hosts.open("a") as file:
+            file.write(line("node1", key) + "\n")
+        yield
+
+    monkeypatch.setattr(knownhosts, "locked", locked)
+    checker, settings = HostKeyChecker(), settings_for(known_hosts, policy="accept-new")
+    if key == 1:
+        assert checker.check(settings, ED25519, blob(1))
+    else:
+        with pytest.raises(HostKeyChangedError):
+            checker.check(settings, ED25519, blob(1))
+    assert known_hosts.read_text().splitlines() == [line("old", 9), line("node1", key)]
 
 
 def test_a_file_that_is_replaced_while_its_lock_is_waited_for(
@@ -559,7 +592,8 @@ def test_the_lock_of_windows(known_hosts: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(filelock, "import_module", lambda _name: msvcrt)
     write(known_hosts, line("old", 1))
-    knownhosts.append_line(str(known_hosts), line("new", 2) + "\n")
+    with knownhosts.held_open(str(known_hosts)) as descriptor:
+        knownhosts.append_line(descriptor, line("new", 2) + "\n")
     assert known_hosts.read_text().splitlines() == [line("old", 1), line("new", 2)]
     # One byte, far beyond the end: asked for until it is free, then given back.
     assert [mode for mode, _, _ in msvcrt.calls] == [2, 2, 2, 0]

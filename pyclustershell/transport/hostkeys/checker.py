@@ -27,6 +27,7 @@ from .knownhosts import (
     append_line,
     fingerprint,
     format_line,
+    held_open,
     host_name,
     key_name,
     read_lines,
@@ -145,8 +146,7 @@ class HostKeyChecker:
                 # Another connection to the same host may have added its key in the meantime.
                 verdict = self.judge(settings, key_blob)
                 if verdict.standing is Standing.UNKNOWN:
-                    self._accept(settings, key_type, key_blob)
-                    return True
+                    verdict = self._accept(settings, key_type, key_blob)
         if verdict.standing is Standing.KNOWN:
             return True
         error = _refusal(verdict, settings, key_type, key_blob)
@@ -272,22 +272,33 @@ class HostKeyChecker:
             self._files[path] = file
         return file
 
-    def _accept(self, settings: ConnectionSettings, key_type: str, blob: bytes) -> None:
-        """Add a key to the user's first known_hosts file; called with the lock held."""
+    def _accept(self, settings: ConnectionSettings, key_type: str, blob: bytes) -> Verdict:
+        """Add an unknown key to the user's first known_hosts file; called with the lock held.
+
+        Returns:
+            What is known of the host now.
+        """
         name = _names(settings)[0]
         paths = [text for text in settings.known_hosts if not is_known_hosts_entry(text)]
         if not paths:
             logger.warning("%s: no known_hosts file to remember its host key in", settings.node)
-            return
+            return Verdict(Standing.KNOWN)
         path = paths[0]
-        file = self._file(path)
-        line = format_line(name, key_type, blob, settings.hash_known_hosts)
+        file = judged = self._files[path]
+        written = 0
         try:
-            written = append_line(path, line)
+            with held_open(path) as descriptor:
+                file = self._file(path)
+                if file is not judged:
+                    # Others have added to it, perhaps this host: by this key, or by another one.
+                    verdict = self.judge(settings, blob)
+                    if verdict.standing is not Standing.UNKNOWN:
+                        return verdict
+                line = format_line(name, key_type, blob, settings.hash_known_hosts)
+                written = append_line(descriptor, line)
         except OSError as error:
             # As in OpenSSH, the connection goes on: the key is as new as it was.
             logger.warning("cannot add the host key of %s to %s: %s", settings.node, path, error)
-            written = 0
         # Reading the whole file again for each of a thousand new hosts would take a while, so the
         # entry is remembered beside it, unless somebody else has written to the file as well.
         stamp = file_stamp(path)
@@ -303,6 +314,7 @@ class HostKeyChecker:
             fingerprint(blob),
             path,
         )
+        return Verdict(Standing.KNOWN, entry)
 
 
 def _paths(settings: ConnectionSettings) -> Iterator[str]:

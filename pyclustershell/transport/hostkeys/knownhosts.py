@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Optional
 
 from ..config.context import matches_list
@@ -335,11 +336,12 @@ def format_line(name: str, key_type: str, blob: bytes, hashed: bool) -> str:
     return f"{name} {key_type} {base64.b64encode(blob).decode()}\n"
 
 
-def append_line(path: str, line: str) -> int:
-    """Add a line to a known_hosts file under its lock, making the file where there is none.
+@contextmanager
+def held_open(path: str) -> Iterator[int]:
+    """Hold a known_hosts file open, to be added to, under its lock; make it where there is none.
 
-    Returns:
-        The number of bytes written.
+    Yields:
+        The descriptor of the file.
 
     Raises:
         OSError: that is not possible.
@@ -350,17 +352,29 @@ def append_line(path: str, line: str) -> int:
         descriptor = os.open(path, flags, 0o600)
         try:
             with locked(descriptor):
-                if not _is_still(descriptor, path):
-                    # Another program has put a new file in its place (as ssh-keygen -R does)
-                    # while we waited for the lock of the old one.
-                    continue
-                if os.lseek(descriptor, 0, os.SEEK_END) > 0:
-                    os.lseek(descriptor, -1, os.SEEK_END)
-                    if os.read(descriptor, 1) != b"\n":
-                        line = "\n" + line
-                return os.write(descriptor, line.encode("utf-8", "surrogateescape"))
+                # Another program may have put a new file in its place (as ssh-keygen -R does)
+                # while we waited for the lock of the old one.
+                if _is_still(descriptor, path):
+                    yield descriptor
+                    return
         finally:
             os.close(descriptor)
+
+
+def append_line(descriptor: int, line: str) -> int:
+    """Add a line to a file that is held open; end the one before it where it has no end.
+
+    Returns:
+        The number of bytes written.
+
+    Raises:
+        OSError: that is not possible.
+    """
+    if os.lseek(descriptor, 0, os.SEEK_END) > 0:
+        os.lseek(descriptor, -1, os.SEEK_END)
+        if os.read(descriptor, 1) != b"\n":
+            line = "\n" + line
+    return os.write(descriptor, line.encode("utf-8", "surrogateescape"))
 
 
 def _is_still(descriptor: int, path: str) -> bool:
