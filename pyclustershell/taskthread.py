@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, TypeVar, cast
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def on_tasks_thread(method: Method) -> Method:
+    """Let a task's method be called from any thread: from another one, it is posted to the task's.
+
+    There it is called in the loop's next pass, or at the start of the next run. It returns None,
+    and what it raises ends the run.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread() is self.thread:
+            return method(self, *args, **kwargs)
+        self.post(functools.partial(method, self, *args, **kwargs))
+        return None
+
+    return cast(Method, call)
 
 
 class TaskThread:

@@ -25,6 +25,7 @@ LAYERS = {
     "task": 4,
     "taskconnections": 4,
     "taskresults": 4,
+    "taskscheduling": 4,
     "tasksettings": 4,
     "taskthread": 4,
     "tasktopology": 4,
