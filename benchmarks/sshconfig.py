@@ -30,7 +30,9 @@ from typing import Callable, NamedTuple, Optional
 from benchmarks.contest import Bar, bar_table, print_introduction
 from benchmarks.measure import machine, versions
 from pyclustershell.transport.config.context import LocalContext
-from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys.checker import HostKeyChecker
 from pyclustershell.transport.hostkeys.knownhosts import format_line

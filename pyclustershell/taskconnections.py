@@ -15,7 +15,8 @@ from .transport.stats import PoolStats
 if TYPE_CHECKING:
     from .tasksettings import TaskSettings
     from .transport.config.answers import Unanswered
-    from .transport.config.options import JumpHosts, SSHOptions
+    from .transport.config.options import SSHOptions
+    from .transport.config.resolution import JumpHosts
     from .transport.config.settings import ConnectionSettings
     from .transport.context import SSHContext
     from .transport.pool import TransportPool
@@ -68,7 +69,7 @@ class TaskConnections:
         settings = self._resolved.get((node, ssh, copying))
         if settings is None:
             if self._jump_hosts is None:
-                from .transport.config.options import JumpHosts
+                from .transport.config.resolution import JumpHosts
 
                 self._jump_hosts = JumpHosts(self._options_of_jump_host)
             options = self._options_of(node, ssh, copying)

@@ -23,7 +23,9 @@ from pyclustershell.transport.auth.authenticator import (
     KeyStore,
 )
 from pyclustershell.transport.config.context import LocalContext
-from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from tests.conftest import require_sshd
 from tests.servers.sshd import Sshd

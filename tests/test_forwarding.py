@@ -14,7 +14,8 @@ import pytest
 
 from pyclustershell.task import Task
 from pyclustershell.transport.auth.forwarding import agent_to_forward
-from pyclustershell.transport.config.options import SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from tests.servers.agent import running_agent
 from tests.servers.leaks import no_leaks

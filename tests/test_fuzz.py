@@ -27,7 +27,8 @@ from pyclustershell.groups import GroupResolver
 from pyclustershell.linebuffer import LineBuffer
 from pyclustershell.nodeset import NodeSet
 from pyclustershell.rangeset import RangeSet
-from pyclustershell.transport.config.options import SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys.knownhosts import KnownHosts
 

@@ -19,7 +19,9 @@ from pyclustershell.exceptions import (
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
-from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys import certificates as hostcertificates
 from pyclustershell.transport.hostkeys.checker import HostKeyChecker

@@ -24,7 +24,9 @@ from pyclustershell.exceptions import (
     HostKeyRevokedError,
     UnknownHostKeyError,
 )
-from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys import checker as hostkeys
 from pyclustershell.transport.hostkeys import filelock, knownhosts
@@ -465,7 +467,8 @@ def test_a_thousand_new_hosts_at_once_lose_none(
 ONE_OF_SEVERAL = """
 import base64, sys
 from dataclasses import replace
-from pyclustershell.transport.config.options import SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys.checker import HostKeyChecker
 

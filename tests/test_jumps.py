@@ -10,7 +10,8 @@ import pytest
 from pyclustershell.exceptions import ConfigurationError, NodeConfigurationError
 from pyclustershell.transport.config.context import LocalContext
 from pyclustershell.transport.config.jumps import Hop, parse_chain
-from pyclustershell.transport.config.options import JumpHosts, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import JumpHosts, resolve
 from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 

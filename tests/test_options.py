@@ -16,13 +16,13 @@ import pytest
 
 from pyclustershell.exceptions import ConfigurationError, NodeConfigurationError
 from pyclustershell.transport.config.context import LocalContext
-from pyclustershell.transport.config.options import (
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import (
     ConnectionSettings,
-    SSHOptions,
-    resolve,
+    is_known_hosts_entry,
     select_algorithms,
 )
-from pyclustershell.transport.config.settings import is_known_hosts_entry
 from pyclustershell.transport.config.sshconfig import ConfigCache
 
 KEY_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ3NzaC1lZDI1NTE5AAAAIJ3NzaC1lZDI1NTE5AAAA"
@@ -585,7 +585,8 @@ def test_entries_are_told_from_paths(text: str, expected: bool) -> None:
 
 def test_paramiko_is_not_needed() -> None:
     code = (
-        "import sys; from pyclustershell.transport.config.options import *; "
+        "import sys; from pyclustershell.transport.config.options import SSHOptions; "
+        "from pyclustershell.transport.config.resolution import resolve; "
         "from pyclustershell.transport.config.sshconfig import ConfigCache; "
         "resolve('node1', SSHOptions(config_files='none'), config_cache=ConfigCache()); "
         "sys.exit('paramiko' in sys.modules)"

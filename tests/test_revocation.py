@@ -14,7 +14,9 @@ from typing import Callable
 import pytest
 
 from pyclustershell.exceptions import HostKeyRevokedError
-from pyclustershell.transport.config.options import ConnectionSettings, SSHOptions, resolve
+from pyclustershell.transport.config.options import SSHOptions
+from pyclustershell.transport.config.resolution import resolve
+from pyclustershell.transport.config.settings import ConnectionSettings
 from pyclustershell.transport.config.sshconfig import ConfigCache
 from pyclustershell.transport.hostkeys.certificates import SUFFIX, parse
 from pyclustershell.transport.hostkeys.checker import HostKeyChecker

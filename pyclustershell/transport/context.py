@@ -10,7 +10,8 @@ from .auth.authenticator import KeyStore
 from .background import Background
 from .bastions import Bastions, JumpWay
 from .config.answers import Unanswered
-from .config.options import JumpHosts, SSHOptions, resolve
+from .config.options import SSHOptions
+from .config.resolution import JumpHosts, resolve
 from .config.settings import ConnectionSettings
 from .config.sshconfig import ConfigCache
 from .connection import Connection

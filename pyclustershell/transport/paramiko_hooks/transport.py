@@ -32,7 +32,7 @@ from paramiko.common import (
 from paramiko.message import Message
 
 from ...printable import printable
-from ..config.options import select_algorithms
+from ..config.settings import select_algorithms
 from ..packets import PacketCodec
 from ..stream import PacketStream
 from . import algorithms
