@@ -10,8 +10,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 import paramiko
 from paramiko.common import (
@@ -22,6 +21,7 @@ from paramiko.common import (
 )
 from paramiko.server import InteractiveQuery
 
+from tests.servers.faults import ScriptedServer
 from tests.servers.passwords import PASSWORD
 
 
@@ -68,53 +68,25 @@ class _Session(paramiko.ServerInterface):
         return True
 
 
-class StepServer:
-    """The server, for one connection after the other. A context manager.
+class StepServer(ScriptedServer):
+    """The server.
 
     Attributes:
         steps: each attempt: the method, and whether it was its turn and what came was right.
-        port: where it listens, on 127.0.0.1.
         host_key: its public host key, type and base64.
     """
 
     def __init__(self, methods: Sequence[str], client_key: paramiko.PKey) -> None:
+        super().__init__(self._serve)
         self.methods = list(methods)
         self.client_key = client_key
         self.steps: list[tuple[str, bool]] = []
         self._key = paramiko.ECDSAKey.generate()
         self.host_key = f"{self._key.get_name()} {self._key.get_base64()}"
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        self._transports: list[paramiko.Transport] = []
-        self._thread = threading.Thread(target=self._serve)
 
-    def __enter__(self) -> StepServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
-        # Closing alone does not wake accept() up everywhere.
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self._thread.join(10)
-        for transport in self._transports:
-            transport.close()
-            transport.join(10)
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                sock, _peer = self._listener.accept()
-            except OSError:
-                return
-            transport = paramiko.Transport(sock)
-            transport.add_server_key(self._key)
-            self._transports.append(transport)
-            with suppress(paramiko.SSHException, EOFError):  # the client has gone
-                transport.start_server(event=threading.Event(), server=_Session(self))
+    def _serve(self, sock: socket.socket) -> None:
+        transport = paramiko.Transport(sock)
+        transport.add_server_key(self._key)
+        with suppress(paramiko.SSHException, EOFError):  # the client has gone
+            transport.start_server(event=threading.Event(), server=_Session(self))
+        transport.join()
