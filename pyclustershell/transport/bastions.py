@@ -18,10 +18,10 @@ from paramiko import ChannelException
 from ..engine.engine import Engine
 from ..exceptions import ConnectError, ConnectionLostError, NodeError
 from .config.settings import ConnectionSettings
-from .handshakes import JUMP_FLOOR, HandshakeGate
+from .handshakes import JUMP_FLOOR
 from .paramiko_hooks import ClientChannel
 from .tunnel import TunnelStream
-from .ways import Arrived, Patience, Way, connect_error
+from .ways import Journey, Way, connect_error
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -399,7 +399,7 @@ class JumpWay(Way):
     That a node behind it does not answer is the node's failure, and not tried by another way.
 
     Args:
-        settings, engine, gate, patience, then: see :class:`.ways.Way`.
+        journey: the attempt that it is for.
         bastions: the jump hosts.
         on_lost: called on the engine's thread when the jump host's connection has ended and
             with it the stream.
@@ -409,19 +409,15 @@ class JumpWay(Way):
 
     def __init__(
         self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        gate: HandshakeGate,
-        patience: Patience,
-        then: Arrived,
+        journey: Journey,
         bastions: Bastions,
         on_lost: Callable[[NodeError], None],
     ) -> None:
-        super().__init__(settings, engine, gate, patience, then)
+        super().__init__(journey)
         self.gateway: Optional[Gateway] = None
         self._bastions = bastions
         self._on_lost = on_lost
-        self._alternatives = bastions.in_order(settings.proxies)
+        self._alternatives = bastions.in_order(self._settings.proxies)
         self._bastion: Optional[Bastion] = None
         self._errors: list[NodeError] = []
         self._asked = False

@@ -21,7 +21,7 @@ from .hostkeys.checker import HostKeyChecker
 from .pool import TransportPool
 from .proxycommand import CommandWay
 from .reaper import Reaper
-from .ways import Arrived, DirectWay, Patience, Way
+from .ways import Arrived, DirectWay, Journey, Patience, Way
 
 # How many connections may wait for an agent, a prompt or the decryption of a key at once.
 _AUTHENTICATION_THREADS = 32
@@ -69,13 +69,12 @@ class SSHContext:
         on_lost: Callable[[NodeError], None],
     ) -> Way:
         """The way that settings ask for; see :data:`.connection.FindWay`."""
-        engine, gate = self._engine, self._gate
+        journey = Journey(settings, self._engine, self._gate, patience, then)
         if settings.proxy_command is not None:
-            command = settings.proxy_command
-            return CommandWay(settings, engine, gate, patience, then, command, self._reaper)
+            return CommandWay(journey, settings.proxy_command, self._reaper)
         if settings.proxies:
-            return JumpWay(settings, engine, gate, patience, then, self._bastions, on_lost)
-        return DirectWay(settings, engine, gate, patience, then, self._resolver)
+            return JumpWay(journey, self._bastions, on_lost)
+        return DirectWay(journey, self._resolver)
 
     def resolve(
         self,

@@ -6,12 +6,10 @@ import socket
 from typing import Optional
 
 from ..engine.engine import Engine
-from .config.settings import ConnectionSettings
-from .handshakes import HandshakeGate
 from .packet_socket import PacketSocket
 from .process import PipedProcess
 from .reaper import Reaper
-from .ways import Arrived, Patience, Way, connect_error
+from .ways import Journey, Way, connect_error
 
 
 class CommandStream(PacketSocket):
@@ -45,22 +43,13 @@ class CommandWay(Way):
     """A local command that connects to the server.
 
     Args:
-        settings, engine, gate, patience, then: see :class:`.ways.Way`.
+        journey: the attempt that it is for.
         command: the command.
         reaper: sees to its end.
     """
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        gate: HandshakeGate,
-        patience: Patience,
-        then: Arrived,
-        command: str,
-        reaper: Reaper,
-    ) -> None:
-        super().__init__(settings, engine, gate, patience, then)
+    def __init__(self, journey: Journey, command: str, reaper: Reaper) -> None:
+        super().__init__(journey)
         self._command = command
         self._reaper = reaper
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
-from typing import Any, Callable, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 from ..engine.engine import Engine
 from ..engine.timer import Timer
@@ -83,10 +83,10 @@ class Patience:
         self._left = self._seconds
 
 
-class Way(ABC):
-    """One way to one server, for one attempt.
+class Journey(NamedTuple):
+    """One attempt to get to a server, whatever the way.
 
-    Args:
+    Attributes:
         settings: the server's.
         engine: the engine.
         gate: says when the handshake may begin.
@@ -94,22 +94,25 @@ class Way(ABC):
         then: called once with what came of it, unless the way was left before.
     """
 
+    settings: ConnectionSettings
+    engine: Engine
+    gate: HandshakeGate
+    patience: Patience
+    then: Arrived
+
+
+class Way(ABC):
+    """One way to one server.
+
+    Args:
+        journey: the attempt that it is for.
+    """
+
     #: The least number of handshakes at once that this way's limit may come down to.
     _floor = 1.0
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        gate: HandshakeGate,
-        patience: Patience,
-        then: Arrived,
-    ) -> None:
-        self._settings = settings
-        self._engine = engine
-        self._gate = gate
-        self._patience = patience
-        self._then = then
+    def __init__(self, journey: Journey) -> None:
+        self._settings, self._engine, self._gate, self._patience, self._then = journey
         self._ticket: Optional[Ticket] = None
         self._left = False
 
@@ -152,20 +155,12 @@ class DirectWay(Way):
     """A TCP connection to the server.
 
     Args:
-        settings, engine, gate, patience, then: see :class:`Way`.
+        journey: the attempt that it is for.
         resolver: looks up names.
     """
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        gate: HandshakeGate,
-        patience: Patience,
-        then: Arrived,
-        resolver: Resolver,
-    ) -> None:
-        super().__init__(settings, engine, gate, patience, then)
+    def __init__(self, journey: Journey, resolver: Resolver) -> None:
+        super().__init__(journey)
         self._resolver = resolver
         self._dialer: Optional[Dialer] = None
         self._resolved = False
