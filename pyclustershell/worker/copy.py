@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Union
 
 from ..engine.engine import Engine
+from ..transport.sftp.options import CopyOptions
 from .remote import RemoteClient
 
 if TYPE_CHECKING:
     from ..transport.sftp.download import Download
     from ..transport.sftp.session import SftpSession
-    from ..transport.sftp.upload import CopyOptions, Upload
+    from ..transport.sftp.upload import Upload
 
 _SEPARATORS = os.sep + (os.altsep or "")
 
@@ -25,47 +26,22 @@ class CopyRequest:
         source: a file or directory: of this host, or (in reverse) of each node.
         dest: where to; in reverse, a directory of this host.
         reverse: whether nodes' files are copied to this host.
-        preserve: see :class:`~..transport.sftp.upload.CopyOptions`, as for the rest.
-        follow_symlinks: the same.
-        inplace: the same.
-        skip_unchanged: the same.
-        checksum: the same.
-        fsync: the same.
+        options: how.
 
     Raises:
-        ValueError: the arguments do not fit together.
+        ValueError: dest is no directory, in reverse.
     """
 
     source: str
     dest: str
-    reverse: bool = False
-    preserve: bool = False
-    follow_symlinks: bool = True
-    inplace: bool = False
-    skip_unchanged: bool = False
-    checksum: bool = False
-    fsync: bool = False
+    reverse: bool
+    options: CopyOptions
 
     def __post_init__(self) -> None:
         if self.reverse and not os.path.isdir(self.dest):
             raise ValueError(
                 f"the destination of a reverse copy must be a directory, not {self.dest!r}"
             )
-        if self.checksum and not self.skip_unchanged:
-            raise ValueError("checksum=True says how skip_unchanged=True compares: give both")
-
-    def options(self) -> CopyOptions:
-        """The same for the transport."""
-        from ..transport.sftp.upload import CopyOptions
-
-        return CopyOptions(
-            self.preserve,
-            self.follow_symlinks,
-            self.inplace,
-            self.skip_unchanged,
-            self.checksum,
-            self.fsync,
-        )
 
     def target(self, node: str) -> str:
         """Where a reverse copy of one node goes, as ClusterShell has it: ``dest/NAME.NODE``.
@@ -118,10 +94,10 @@ class ScpClient(RemoteClient):
         if copy.reverse:
             from ..transport.sftp.download import Download
 
-            return Download(os.fsencode(copy.source), copy.target(self._key), copy.options())
+            return Download(os.fsencode(copy.source), copy.target(self._key), copy.options)
         from ..transport.sftp.upload import Upload
 
-        return Upload(self._worker.shared_source(), os.fsencode(copy.dest), copy.options())
+        return Upload(self._worker.shared_source(), os.fsencode(copy.dest), copy.options)
 
     def _connect_input(self) -> None:
         # A copy reads none: what is written is dropped, and nobody waits for it.

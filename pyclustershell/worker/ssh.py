@@ -9,6 +9,7 @@ from ..engine.engine import Engine
 from ..exceptions import WorkerError
 from ..nodeset import NodeSet
 from ..transport.config.options import SSHOptions
+from ..transport.sftp.options import CopyOptions
 from .command import CommandClient, CommandWorker
 from .copy import CopyRequest, ScpClient
 from .remote import RemoteClient
@@ -124,17 +125,10 @@ class WorkerSsh(CommandWorker, DistantWorker):
                 raise ValueError("WorkerSsh needs a command, or a source and a dest")
             if not self.dest:
                 raise ValueError(f"no destination for the copy of {self.source!r}: say dest=")
-            self._copy = CopyRequest(
-                self.source,
-                self.dest,
-                reverse,
-                self.preserve,
-                follow_symlinks,
-                inplace,
-                skip_unchanged,
-                checksum,
-                fsync,
+            options = CopyOptions(
+                self.preserve, follow_symlinks, inplace, skip_unchanged, checksum, fsync
             )
+            self._copy = CopyRequest(self.source, self.dest, reverse, options)
 
     def __repr__(self) -> str:
         what = self.command if self._copy is None else f"{self.source} -> {self.dest}"
@@ -165,7 +159,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
             from ..transport.sftp.source import Source
 
             copy = self.copy_request()
-            self._shared_source = Source(copy.source, copy.follow_symlinks)
+            self._shared_source = Source(copy.source, copy.options.follow_symlinks)
         return self._shared_source
 
     def _client_closed(self) -> None:

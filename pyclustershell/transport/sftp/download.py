@@ -13,8 +13,8 @@ from .codec import Attributes, Name
 from .files import RemoteFiles
 from .flow import Group
 from .local import LocalFile, make_directory, make_link
+from .options import CopyOptions
 from .session import SftpSession
-from .upload import CopyOptions
 
 # How many files are on their way at once, and how many bytes they may have together.
 _FILES_AT_ONCE = 32

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import NamedTuple, Optional
 
@@ -13,6 +12,7 @@ from . import codec, names
 from .codec import Attributes
 from .files import RemoteFiles
 from .flow import Group, Pending
+from .options import CopyOptions
 from .session import SftpSession
 from .source import Entry, Kind, Source, SourceError
 
@@ -23,29 +23,6 @@ _BYTES_AT_ONCE = 4 << 20
 
 _WRITE_BITS = stat.S_IWUSR | stat.S_IXUSR | stat.S_IRUSR
 _MODE = 0o7777
-
-
-@dataclass(frozen=True)
-class CopyOptions:
-    """How files are copied, either way.
-
-    Attributes:
-        preserve: whether modification times, access times and modes are those of the source.
-        follow_symlinks: whether what a symbolic link leads to is copied; if not, the link is.
-        inplace: whether files are written under their own names, instead of under temporary ones
-            until they are whole.
-        skip_unchanged: whether files that are there already, with the same size and modification
-            time, are left alone.
-        checksum: whether it is their contents that must be the same, not their times.
-        fsync: whether each remote file is put on its disk before it gets its name.
-    """
-
-    preserve: bool = False
-    follow_symlinks: bool = True
-    inplace: bool = False
-    skip_unchanged: bool = False
-    checksum: bool = False
-    fsync: bool = False
 
 
 class _Target(NamedTuple):
