@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Callable, Optional
+from typing import Optional
 
-from ..engine.engine import Engine
 from ..exceptions import NodeError, SessionError
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
-from .config.settings import ConnectionSettings
 from .connection import Connection
 from .ending import SessionEnding, Termination
 from .paramiko_hooks import ClientChannel, read_available, write_available
-from .pool import TransportPool
-from .reaper import Reaper
-from .session import RemoteSession
+from .session import Assignment, RemoteSession
 from .state import (
     COMMAND_MOVES,
     CommandEvent,
     CommandState,
     Exited,
     Output,
-    Record,
     Started,
     Written,
 )
@@ -63,18 +58,13 @@ _READING = (CommandState.RUNNING, CommandState.AWAITING_EOF)
 class RemoteCommand(RemoteSession[CommandState, CommandEvent]):
     """A command on one node, from the request for a connection to its last line of output.
 
+    What it delivers: Started, Output..., then Exited or Failed. Aborted, it gets TERM, and KILL
+    after ``kill_grace`` seconds; None: it is not killed.
+
     Args:
-        settings: whom to connect to; the pool's key.
+        assignment: where it runs, and for whom.
         command: what to run, in the remote user's shell.
-        engine: the engine.
-        pool: where the connection comes from.
-        reaper: sees to the KILL after a TERM.
-        deliver: called on the engine's thread with each record: Started, Output..., then Exited or
-            Failed, once, last.
-        on_turn: called on the engine's thread when a connection has been found, to be dialed or
-            reused: from now on, time is the node's.
         merge_stderr: whether stderr comes in stdout, in the order in which both were sent.
-        kill_grace: seconds between TERM and KILL when the command is aborted; None: do not kill.
         line_limit: how many bytes one line of output may have; None for any number. A command
             that prints a longer one is aborted, and fails.
 
@@ -92,21 +82,14 @@ class RemoteCommand(RemoteSession[CommandState, CommandEvent]):
 
     def __init__(
         self,
-        settings: ConnectionSettings,
+        assignment: Assignment,
         command: bytes,
-        engine: Engine,
-        pool: TransportPool,
-        reaper: Reaper,
-        deliver: Callable[[Record], Any],
-        on_turn: Callable[[], Any],
         merge_stderr: bool = False,
-        kill_grace: Optional[float] = 2.0,
         line_limit: Optional[int] = None,
     ) -> None:
-        super().__init__(settings, engine, pool, reaper, deliver, on_turn)
+        super().__init__(assignment)
         self._command = command
         self._merge_stderr = merge_stderr
-        self._kill_grace = kill_grace
         self._line_limit = line_limit
         self._stdout = LineBuffer()
         self._stderr = LineBuffer()

@@ -31,8 +31,14 @@ class SessionEnding:
         connection: its connection.
         pool: where the connection goes.
         reaper: calls when it is time to look.
+        grace: seconds that it has to end by itself.
+
+    Attributes:
         grace: seconds until it is over, at the most.
     """
+
+    #: Seconds that the end may take when the grace period is over.
+    _aftermath = 0.0
 
     def __init__(
         self,
@@ -43,7 +49,8 @@ class SessionEnding:
         grace: float,
     ) -> None:
         self.connection = connection
-        self.grace = grace
+        self.grace = grace + self._aftermath
+        self._grace = grace
         self._channel = channel
         self._pool = pool
         self._reaper = reaper
@@ -86,31 +93,15 @@ class Termination(SessionEnding):
 
     Its connection is given back when the command is gone, or when that cannot be found out: not
     every server delivers signals, and none says that it does not (RFC 4254 6.9).
-
-    Args:
-        channel: the command's channel.
-        connection: its connection.
-        pool: where the connection goes.
-        reaper: calls after the grace period.
-        grace: seconds between TERM and KILL.
     """
 
-    def __init__(
-        self,
-        channel: ClientChannel,
-        connection: Connection,
-        pool: TransportPool,
-        reaper: Reaper,
-        grace: float,
-    ) -> None:
-        super().__init__(channel, connection, pool, reaper, grace + 2 * _LONGEST_KILL_WAIT)
-        self._term_grace = grace
-        self._kill_wait = _FIRST_KILL_WAIT
+    _aftermath = 2 * _LONGEST_KILL_WAIT
+    _kill_wait = _FIRST_KILL_WAIT
 
     def begin(self) -> None:
         """Send TERM."""
         self._pool.begin_ending(self)
-        self._call_later(self._term_grace, self._send_kill)
+        self._call_later(self._grace, self._send_kill)
         self._channel.watch(self._on_status, lambda: None)
         self._send("TERM")
         self._on_status()

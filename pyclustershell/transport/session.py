@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Callable, Generic, Optional
+from typing import Any, Callable, Generic, NamedTuple, Optional
 
 from paramiko import ChannelException
 
@@ -18,6 +18,29 @@ from .reaper import Reaper
 from .state import EventT, Failed, Record, StateT, move
 
 
+class Assignment(NamedTuple):
+    """What every session is made with: where to go, and for whom.
+
+    Attributes:
+        settings: whom to connect to; the pool's key.
+        engine: the engine.
+        pool: where the connection comes from.
+        reaper: sees to the end of what is aborted.
+        deliver: called on the engine's thread with each record; the last one is Exited or Failed.
+        on_turn: called on the engine's thread when a connection has been found, to be dialed or
+            reused: from now on, time is the node's.
+        kill_grace: seconds that what is aborted has to end by itself; None where nothing was said.
+    """
+
+    settings: ConnectionSettings
+    engine: Engine
+    pool: TransportPool
+    reaper: Reaper
+    deliver: Callable[[Record], Any]
+    on_turn: Callable[[], Any]
+    kill_grace: Optional[float]
+
+
 class RemoteSession(Generic[StateT, EventT]):
     """What runs in a session channel (RFC 4254 6) over a leased connection.
 
@@ -29,13 +52,7 @@ class RemoteSession(Generic[StateT, EventT]):
     the next request, or posts.
 
     Args:
-        settings: whom to connect to; the pool's key.
-        engine: the engine.
-        pool: where the connection comes from.
-        reaper: sees to the end of what is aborted.
-        deliver: called on the engine's thread with each record; the last one is Exited or Failed.
-        on_turn: called on the engine's thread when a connection has been found, to be dialed or
-            reused: from now on, time is the node's.
+        assignment: where to go, and for whom.
     """
 
     #: What is asked for, as RFC 4254 6.5 calls it.
@@ -56,22 +73,15 @@ class RemoteSession(Generic[StateT, EventT]):
     #: It has been aborted.
     aborted_event: EventT
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        pool: TransportPool,
-        reaper: Reaper,
-        deliver: Callable[[Record], Any],
-        on_turn: Callable[[], Any],
-    ) -> None:
-        self.settings = settings
-        self.on_turn = on_turn
+    def __init__(self, assignment: Assignment) -> None:
+        self.settings = assignment.settings
+        self.on_turn = assignment.on_turn
         self.state = self.first_state
-        self._engine = engine
-        self._pool = pool
-        self._reaper = reaper
-        self._deliver = deliver
+        self._engine = assignment.engine
+        self._pool = assignment.pool
+        self._reaper = assignment.reaper
+        self._deliver = assignment.deliver
+        self._kill_grace = assignment.kill_grace
         self._connection: Optional[Connection] = None
         self._reused = False
         self._channel: Optional[ClientChannel] = None

@@ -71,24 +71,15 @@ class ScpClient(RemoteClient):
         return [] if self._copy is None else [os.fsdecode(path) for path in self._copy.skipped]
 
     def _make_command(self, engine: Engine) -> SftpSession:
-        # Here, not at the top: whoever runs local commands only does not pay for paramiko.
         from ..transport.sftp.session import SftpSession
 
-        task = self._worker.bound_task()
-        settings = task.connection_settings(self._key, self._worker.ssh, wait=False, copying=True)
+        assignment = self._assignment(engine, copying=True)
         copy = self._worker.copy_request()
-        task.debug(f"SFTP: {settings!r}: {copy.source!r} to {copy.dest!r}")
-        self._copy = job = self._make_copy(copy)
-        return SftpSession(
-            settings,
-            engine,
-            task.pool,
-            task.reaper,
-            self._deliver,
-            on_turn=self._start_clock,
-            job=job.run,
-            kill_grace=task.info("ssh_kill_grace"),
+        self._worker.bound_task().debug(
+            f"SFTP: {assignment.settings!r}: {copy.source!r} to {copy.dest!r}"
         )
+        self._copy = job = self._make_copy(copy)
+        return SftpSession(assignment, job.run)
 
     def _make_copy(self, copy: CopyRequest) -> Union[Upload, Download]:
         if copy.reverse:

@@ -9,6 +9,7 @@ from ..transport.config.answers import Unanswered
 from .command import CommandClient
 
 if TYPE_CHECKING:
+    from ..transport.session import Assignment
     from .ssh import WorkerSsh
 
 
@@ -30,3 +31,28 @@ class RemoteClient(CommandClient):
     def _start_again(self, engine: Engine) -> None:
         if not self._ended:
             self.start(engine)
+
+    def _assignment(self, engine: Engine, copying: bool = False) -> Assignment:
+        """What the session with the node is made with.
+
+        Args:
+            engine: the engine.
+            copying: whether it is for a copy: see ``Task.connection_settings``.
+
+        Raises:
+            NodeConfigurationError: options or configuration files are wrong for this node.
+            Unanswered: something has to be found out first.
+        """
+        # Here, not at the top: whoever runs local commands only does not pay for paramiko.
+        from ..transport.session import Assignment
+
+        task = self._worker.bound_task()
+        return Assignment(
+            settings=task.connection_settings(self._key, self._worker.ssh, False, copying),
+            engine=engine,
+            pool=task.pool,
+            reaper=task.reaper,
+            deliver=self._deliver,
+            on_turn=self._start_clock,
+            kill_grace=task.info("ssh_kill_grace"),
+        )

@@ -25,22 +25,15 @@ class SshClient(RemoteClient):
     """One node's command over SSH."""
 
     def _make_command(self, engine: Engine) -> RemoteCommand:
-        # Here, not at the top: whoever runs local commands only does not pay for paramiko.
         from ..transport.command import RemoteCommand
 
         task = self._worker.bound_task()
-        settings = task.connection_settings(self._key, self._worker.ssh, wait=False)
-        task.debug(f"SSH: {settings!r}: {self._worker.command!r}")
+        assignment = self._assignment(engine)
+        task.debug(f"SSH: {assignment.settings!r}: {self._worker.command!r}")
         return RemoteCommand(
-            settings,
+            assignment,
             self._worker.encoded_command,
-            engine,
-            task.pool,
-            task.reaper,
-            self._deliver,
-            on_turn=self._start_clock,
             merge_stderr=not self._worker.stderr,
-            kill_grace=task.info("ssh_kill_grace"),
             line_limit=task.info("line_limit"),
         )
 

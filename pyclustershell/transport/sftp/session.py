@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
-from ...engine.engine import Engine
 from ...exceptions import (
     CopyError,
     MalformedPacketError,
@@ -17,14 +16,11 @@ from ...exceptions import (
     UnsafeCopyError,
 )
 from ...writebuffer import WriteBuffer
-from ..config.settings import ConnectionSettings
 from ..connection import Connection
 from ..ending import SessionEnding
 from ..paramiko_hooks import ClientChannel
-from ..pool import TransportPool
-from ..reaper import Reaper
-from ..session import RemoteSession
-from ..state import Copied, Exited, Failed, Output, Record, Started
+from ..session import Assignment, RemoteSession
+from ..state import Copied, Exited, Failed, Output, Started
 from . import codec
 from .flow import Pending, Steps, Strand
 from .state import SFTP_MOVES, SftpEvent, SftpState
@@ -79,16 +75,12 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
     array and out of it, and the server's bytes are copied often enough. What has been decrypted
     goes into a queue, from which the engine takes it in its next pass.
 
+    What it delivers: Started, Copied..., Output..., then Exited or Failed. Aborted, it removes its
+    temporary files within ``kill_grace`` seconds.
+
     Args:
-        settings: whom to connect to.
-        engine: the engine.
-        pool: where the connection comes from.
-        reaper: sees to the end of sessions that are aborted.
-        deliver: called on the engine's thread with each record: Started, Copied..., Output...,
-            then Exited or Failed, once, last.
-        on_turn: called on the engine's thread when a connection has been found.
+        assignment: with which node, and for whom.
         job: makes the coroutine to run.
-        kill_grace: seconds that an aborted session may take to remove its temporary files.
 
     Attributes:
         extensions: what the server can do beyond version 3, with its own words to each.
@@ -107,24 +99,13 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
     closed_event = SftpEvent.CLOSED
     aborted_event = SftpEvent.ABORTED
 
-    def __init__(
-        self,
-        settings: ConnectionSettings,
-        engine: Engine,
-        pool: TransportPool,
-        reaper: Reaper,
-        deliver: Callable[[Record], Any],
-        on_turn: Callable[[], Any],
-        job: Callable[[SftpSession], Steps],
-        kill_grace: Optional[float] = _GRACE,
-    ) -> None:
-        super().__init__(settings, engine, pool, reaper, deliver, on_turn)
+    def __init__(self, assignment: Assignment, job: Callable[[SftpSession], Steps]) -> None:
+        super().__init__(assignment)
         self.extensions: dict[bytes, bytes] = {}
         self.copied = 0
         self.temporaries: set[bytes] = set()
         self.stdin = WriteBuffer()
         self._job = job
-        self._kill_grace = _GRACE if kill_grace is None else kill_grace
         # What comes in: put in where the transport is fed, taken out on the engine's thread. Each
         # of the two counts for itself, so that a server that ignores the window is noticed.
         self._chunks: deque[memoryview] = deque()
@@ -559,15 +540,10 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
     def _ending(self, channel: ClientChannel, connection: Connection) -> Optional[SessionEnding]:
         if not self.temporaries:
             return None
+        grace = _GRACE if self._kill_grace is None else self._kill_grace
         unread = self._arrived - self._taken
         return Sweep(
-            channel,
-            connection,
-            self._pool,
-            self._reaper,
-            self._kill_grace,
-            self._last_words(),
-            unread,
+            channel, connection, self._pool, self._reaper, grace, self._last_words(), unread
         )
 
     def _last_words(self) -> Iterable[memoryview]:
