@@ -57,16 +57,8 @@ class EngineNotSupportedError(EngineError):
 # -- node sets and range sets --
 
 
-class NodeSetException(PyClusterShellError):
-    """Root of the errors of node sets."""
-
-
-class NodeSetError(NodeSetException):
-    """A node set operation failed."""
-
-
-class NodeSetParseError(NodeSetError):
-    """A node set pattern could not be parsed.
+class _PatternError(PyClusterShellError):
+    """A pattern could not be parsed.
 
     Attributes:
         part: the piece of the pattern in which the error lies.
@@ -79,6 +71,18 @@ class NodeSetParseError(NodeSetError):
     def __str__(self) -> str:
         message = super().__str__()
         return f"{message}: {str(self.part)!r}" if self.part else message
+
+
+class NodeSetException(PyClusterShellError):
+    """Root of the errors of node sets."""
+
+
+class NodeSetError(NodeSetException):
+    """A node set operation failed."""
+
+
+class NodeSetParseError(_PatternError, NodeSetError):
+    """A node set pattern could not be parsed."""
 
 
 class NodeSetParseRangeError(NodeSetParseError):
@@ -93,20 +97,8 @@ class RangeSetException(PyClusterShellError):
     """Root of the errors of range sets."""
 
 
-class RangeSetParseError(RangeSetException):
-    """A range set pattern could not be parsed.
-
-    Attributes:
-        part: the piece of the pattern in which the error lies.
-    """
-
-    def __init__(self, part: object, message: str) -> None:
-        super().__init__(message)
-        self.part = part
-
-    def __str__(self) -> str:
-        message = super().__str__()
-        return f"{message}: {str(self.part)!r}" if self.part else message
+class RangeSetParseError(_PatternError, RangeSetException):
+    """A range set pattern could not be parsed."""
 
 
 class RangeSetPaddingError(RangeSetParseError):

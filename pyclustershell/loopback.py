@@ -22,7 +22,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Optional, Protocol, Union
 
 from .engine.limits import ensure_descriptors
@@ -217,12 +216,7 @@ class LoopbackCluster:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.stop()
 
     # -- how to reach it --------------------------------------------------------------------------

@@ -137,12 +137,7 @@ class Task(TaskScheduling, TaskResults):
     def __enter__(self) -> Task:
         return self
 
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc_value: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     # -- settings --

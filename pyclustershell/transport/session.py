@@ -241,7 +241,6 @@ class RemoteSession(Generic[StateT, EventT]):
         channel, connection = self._channel, self._connection
         self._connection = None
         if channel is not None:
-            # Unregistered before: a closed channel's descriptor would be made anew.
             channel.close()
         if connection is not None:
             self._pool.release(connection)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Optional
+from typing import Any
 
 import asyncssh
 
@@ -50,12 +49,7 @@ class PasswordServer:
         assert self._ready.wait(START_DEADLINE)
         return self
 
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(START_DEADLINE)
 

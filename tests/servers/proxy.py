@@ -6,8 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
-from types import TracebackType
-from typing import NamedTuple, Optional, cast
+from typing import NamedTuple, cast
 
 from tests.servers.faults import ScriptedServer, reset, wait_for_hangup
 
@@ -39,12 +38,7 @@ class Proxy:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        exc_type: Optional[type[BaseException]],
-        exc: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stopping = True
         self._wake.send(b"x")
         self._thread.join()
