@@ -11,6 +11,10 @@ from ..exceptions import EngineIllegalOperationError
 Clock = Callable[[], float]
 
 
+def _do_nothing() -> None:
+    """What a timer calls that will never fire again."""
+
+
 class Timer:
     """Something that happens after a delay, once or at intervals.
 
@@ -131,6 +135,7 @@ class TimerQueue:
             return
         self._armed -= timer._case is not None
         timer._queue = timer._case = None
+        timer._callback = _do_nothing  # what it refers to need not wait for its entry to come up
         self.holding -= not timer.autoclose
 
     def clear(self) -> None:

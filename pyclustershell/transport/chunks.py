@@ -30,9 +30,15 @@ class ChunkPipe:
         return self.size
 
     def set_event(self, event: Any) -> None:
-        """Have an event set while there is something to read, or nothing will come any more."""
+        """Have an event set while there is something to read, or nothing will come any more.
+
+        Args:
+            event: a threading.Event, or None for none.
+        """
         with self._lock:
             self._event = event
+            if event is None:
+                return
             if self._closed or self._chunks:
                 event.set()
             else:

@@ -289,8 +289,7 @@ class RemoteCommand(RemoteSession[CommandState, CommandEvent]):
                 return
         self._move(CommandEvent.CLOSED)
         self.stdin.clear()
-        if channel is not None:
-            channel.close()
+        self._close_channel()
         self._fail(error)
 
     def _stop(self) -> None:

@@ -85,6 +85,7 @@ class SessionEnding:
         if self._cancel is not None:
             self._cancel()
         self._channel.close()
+        self._channel.unwatch()
         self._pool.release(self.connection)
 
 

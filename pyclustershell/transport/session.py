@@ -8,6 +8,7 @@ from typing import Any, Callable, Generic, NamedTuple, Optional
 from paramiko import ChannelException
 
 from ..engine.engine import Engine
+from ..engine.timer import Timer
 from ..exceptions import ConnectionLostError, NodeError, SessionError
 from .config.settings import ConnectionSettings
 from .connection import Connection
@@ -86,6 +87,7 @@ class RemoteSession(Generic[StateT, EventT]):
         self._reused = False
         self._channel: Optional[ClientChannel] = None
         self._requested = False
+        self._silence: Optional[Timer] = None
 
     # -- states --
 
@@ -154,7 +156,7 @@ class RemoteSession(Generic[StateT, EventT]):
 
     def _watch_opening(self, connection: Connection, patience: float) -> None:
         if self.opening:
-            self._engine.call_later(patience, lambda: self._on_silence(connection))
+            self._silence = self._engine.call_later(patience, lambda: self._on_silence(connection))
 
     def _on_opened(
         self, channel: Optional[ClientChannel], refusal: Optional[ChannelException]
@@ -205,6 +207,9 @@ class RemoteSession(Generic[StateT, EventT]):
     def _on_answer(self) -> None:
         """The server has answered the request."""
         channel = self._channel
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
         if self.done or channel is None:
             return
         if channel.was_granted:
@@ -235,13 +240,18 @@ class RemoteSession(Generic[StateT, EventT]):
 
     # -- giving it back --
 
+    def _close_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel.unwatch()
+            self._channel = None
+
     def _give_back(self) -> None:
         """Close the channel, and give the connection to the next one."""
         self._stop()
-        channel, connection = self._channel, self._connection
+        connection = self._connection
         self._connection = None
-        if channel is not None:
-            channel.close()
+        self._close_channel()
         if connection is not None:
             self._pool.release(connection)
 
@@ -262,7 +272,7 @@ class RemoteSession(Generic[StateT, EventT]):
             # Before what was to be sent is forgotten: a part of it may have gone out.
             ending = self._ending(channel, connection)
         self._stop()
-        self._connection = None
+        self._channel = self._connection = None
         if connection is None:
             self._pool.cancel(self)
         elif channel is None:
@@ -270,6 +280,7 @@ class RemoteSession(Generic[StateT, EventT]):
             connection.close()
         elif ending is None:
             channel.close()
+            channel.unwatch()
             self._pool.release(connection)
         else:
             ending.begin()

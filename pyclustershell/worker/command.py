@@ -62,7 +62,8 @@ class CommandClient(EngineClient):
         self.stdin = WriteBuffer()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._key}: {self._command or 'waiting'}>"
+        state = self._command or ("ended" if self._ended else "waiting")
+        return f"<{type(self).__name__} {self._key}: {state}>"
 
     def start(self, engine: Engine) -> None:
         """Begin: the client's turn has come."""
@@ -108,6 +109,8 @@ class CommandClient(EngineClient):
             if self._ended:
                 return
             self._ended = True
+            # It refers to this client: both would wait for the garbage collector.
+            self._command = None
             self.stdin.clear()
             if self._engine is not None:
                 # First of all: what the handler does now may need this place.
@@ -287,6 +290,8 @@ class CommandWorker(Worker):
         if self._open_clients == 1:
             self._input_over = True
             self._wake_writers()
+            # They refer to this worker: all of them would wait for the garbage collector.
+            self._clients.clear()
         super()._client_closed()
 
     def _wake_writers(self) -> None:

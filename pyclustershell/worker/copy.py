@@ -58,18 +58,6 @@ class CopyRequest:
 class ScpClient(RemoteClient):
     """One node's copy over SFTP. It has ClusterShell's name; no ``scp`` program is started."""
 
-    _copy: Union[Upload, Download, None] = None
-
-    @property
-    def key(self) -> str:
-        """The node."""
-        return str(self._key)
-
-    @property
-    def skipped(self) -> list[str]:
-        """The files that were there already, by their paths where they are."""
-        return [] if self._copy is None else [os.fsdecode(path) for path in self._copy.skipped]
-
     def _make_command(self, engine: Engine) -> SftpSession:
         from ..transport.sftp.session import SftpSession
 
@@ -78,7 +66,9 @@ class ScpClient(RemoteClient):
         self._worker.bound_task().debug(
             f"SFTP: {assignment.settings!r}: {copy.source!r} to {copy.dest!r}"
         )
-        self._copy = job = self._make_copy(copy)
+        job = self._make_copy(copy)
+        # The paths of the files that were there already.
+        self._worker.skipped_paths[self._key] = job.skipped
         return SftpSession(assignment, job.run)
 
     def _make_copy(self, copy: CopyRequest) -> Union[Upload, Download]:

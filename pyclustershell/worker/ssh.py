@@ -113,6 +113,8 @@ class WorkerSsh(CommandWorker, DistantWorker):
         self.encoded_command = command if isinstance(command, bytes) else (command or "").encode()
         self._copy: Optional[CopyRequest] = None
         self._shared_source: Optional[Source] = None
+        #: What :meth:`skipped` tells; for the clients.
+        self.skipped_paths: dict[str, list[bytes]] = {}
         if not command:
             if not self.source:
                 raise ValueError("WorkerSsh needs a command, or a source and a dest")
@@ -166,7 +168,6 @@ class WorkerSsh(CommandWorker, DistantWorker):
         Raises:
             KeyError: the node is not one of this worker's, or it runs a command.
         """
-        for client in self._clients:
-            if isinstance(client, ScpClient) and client.key == node:
-                return client.skipped
-        raise KeyError(node)
+        if self._copy is None or node not in self.nodes:
+            raise KeyError(node)
+        return [os.fsdecode(path) for path in self.skipped_paths.get(node, ())]

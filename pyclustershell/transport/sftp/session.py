@@ -518,8 +518,7 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
     def _on_connection_lost(self, error: NodeError) -> None:
         self._move_to_done()
         self._stop()
-        if self._channel is not None:
-            self._channel.close()
+        self._close_channel()
         self._fail(error)
 
     def _stop(self) -> None:
