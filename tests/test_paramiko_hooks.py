@@ -332,17 +332,37 @@ def test_messages_keep_their_position() -> None:
     assert message.get_text() == "exit-status"
 
 
+def test_a_channel_has_all_that_paramiko_gives_its_own() -> None:
+    assert vars(ClientChannel(3)).keys() >= vars(paramiko.Channel(3)).keys() - {"transport"}
+
+
+def data_message(content: bytes) -> memoryview:
+    return memoryview(len(content).to_bytes(4, "big") + content)
+
+
 def test_a_server_that_sends_more_than_the_window_allows_is_left(client: Client) -> None:
     channel, _refusal = client.open()
     channel.in_window_size = 100
-    channel.take_data(memoryview(bytes(60)))
-    channel.take_data(memoryview(bytes(40)))
+    channel.take_data(data_message(bytes(60)))
+    channel.take_data(data_message(bytes(40)))
     with pytest.raises(paramiko.SSHException, match="101 bytes, and a window of 100"):
-        channel.take_data(memoryview(b"x"))
+        channel.take_data(data_message(b"x"))
     assert len(read_available(channel, stderr=False)) == 101
-    channel.take_data(memoryview(bytes(100)))
+    channel.take_data(data_message(bytes(100)))
 
 
-def test_a_message_with_data_and_no_head_ends_the_connection(client: Client) -> None:
-    with pytest.raises(paramiko.SSHException, match="before they begin"):
-        client.transport._take_data(memoryview(b"\x5e\0\0\0\0\0\0\0"))
+@pytest.mark.parametrize("payload", [b"\x5e\0\0\0", b"\x5e\0\0\0\0\0\0\0", b"\x5d\0\0\0\0\1"])
+def test_a_message_that_is_cut_short_ends_the_connection(client: Client, payload: bytes) -> None:
+    channel, _refusal = client.open()
+    assert channel.chanid == 0
+    with pytest.raises(paramiko.SSHException, match=f"{payload[0]} is cut short"):
+        client.transport._take_channel_message(memoryview(payload))
+
+
+def test_a_message_for_a_channel_that_never_was_ends_the_connection(client: Client) -> None:
+    channel, _refusal = client.open()
+    channel.close()
+    del channel
+    client.transport._take_channel_message(memoryview(b"\x60\0\0\0\0"))
+    with pytest.raises(paramiko.SSHException, match="channel 1, which never was"):
+        client.transport._take_channel_message(memoryview(b"\x60\0\0\0\1"))

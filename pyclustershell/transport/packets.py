@@ -22,6 +22,9 @@ _MAX_LINE_LENGTH = 8192
 # How many bytes may still come with the old keys when new ones have been asked for.
 _REKEY_PATIENCE = 1 << 29
 
+# How many random bytes are drawn at once; a packet's padding is 4 to 255.
+_NOISE_SIZE = 512
+
 _LENGTH = struct.Struct(">I")
 _SEQUENCE_MASK = 0xFFFFFFFF
 _COUNTER_MASK = 0xFFFFFFFFFFFFFFFF
@@ -151,6 +154,7 @@ class PacketCodec:
         self._position = 0
         # The decrypted first block of a packet whose rest has not come.
         self._head = b""
+        self._noise = b""
         self._needs_rekey = False
         self._renewed: set[str] = set()
         self._key_lifetime = 0.0
@@ -292,8 +296,11 @@ class PacketCodec:
             self._corked.append(data)
 
     def send_message(self, message: Message) -> None:
+        """Send a message as a packet, as paramiko wants it."""
+        self.send_payload(message.asbytes())
+
+    def send_payload(self, payload: bytes) -> None:
         """Send a message as a packet. On any thread; never waits."""
-        payload = message.asbytes()
         with self._sending:
             keys = self._out
             if keys.compressor is not None:
@@ -304,7 +311,7 @@ class PacketCodec:
             size = 1 + len(payload) + padding
             length = _LENGTH.pack(size)
             # Random where the cipher's first blocks could be guessed; RFC 4253 6 wants it so.
-            filling = bytes(padding) if keys.cipher is None else os.urandom(padding)
+            filling = bytes(padding) if keys.cipher is None else self._random(padding)
             packet = b"%c%b%b" % (padding, payload, filling)
             if keys.cipher is None:
                 data = length + packet
@@ -319,6 +326,13 @@ class PacketCodec:
             self.write_all(data)
             keys.count(len(data), self._initial_kex_done)
             self._check_rekey(keys)
+
+    def _random(self, size: int) -> bytes:
+        """Random bytes. A system call for each packet would cost more than its encryption."""
+        if len(self._noise) < size:
+            self._noise = os.urandom(_NOISE_SIZE)
+        noise, self._noise = self._noise[:size], self._noise[size:]
+        return noise
 
     # -- what paramiko asks of its packetizer --
 

@@ -14,7 +14,16 @@ from typing import NamedTuple, TypeVar, Union
 from ..exceptions import NodeError
 
 
-class ConnectionState(Enum):
+class Label(Enum):
+    """A state, or an event. Each exists once, so that it is its identity that is hashed.
+
+    Enum's own hash is computed in Python, twice for each move.
+    """
+
+    __hash__ = object.__hash__
+
+
+class ConnectionState(Label):
     """Where one SSH connection is."""
 
     NEW = "new"
@@ -26,7 +35,7 @@ class ConnectionState(Enum):
     CLOSED = "closed"
 
 
-class ConnectionEvent(Enum):
+class ConnectionEvent(Label):
     """What moves a connection."""
 
     DIAL = "dial"
@@ -39,7 +48,7 @@ class ConnectionEvent(Enum):
     CLOSE = "close"  # by us, by the peer, or by a failure
 
 
-class CommandState(Enum):
+class CommandState(Label):
     """Where one command is."""
 
     OPENING = "opening"  # a channel is asked for, then the command
@@ -49,7 +58,7 @@ class CommandState(Enum):
     DONE = "done"
 
 
-class CommandEvent(Enum):
+class CommandEvent(Label):
     """What moves a command."""
 
     STARTED = "started"
@@ -113,8 +122,8 @@ COMMAND_MOVES: Mapping[tuple[CommandState, CommandEvent], CommandState] = {
     (_S.AWAITING_EOF, _SE.EXITED): _S.AWAITING_EOF,
 }
 
-StateT = TypeVar("StateT", bound=Enum)
-EventT = TypeVar("EventT", bound=Enum)
+StateT = TypeVar("StateT", bound=Label)
+EventT = TypeVar("EventT", bound=Label)
 
 
 class IllegalMoveError(RuntimeError):

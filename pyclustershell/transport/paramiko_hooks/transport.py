@@ -12,12 +12,6 @@ from typing import Any, Callable, Optional, cast
 import paramiko
 from paramiko import IncompatiblePeer, SSHException
 from paramiko.common import (
-    MSG_CHANNEL_CLOSE,
-    MSG_CHANNEL_DATA,
-    MSG_CHANNEL_EXTENDED_DATA,
-    MSG_CHANNEL_FAILURE,
-    MSG_CHANNEL_REQUEST,
-    MSG_CHANNEL_WINDOW_ADJUST,
     MSG_DEBUG,
     MSG_DISCONNECT,
     MSG_IGNORE,
@@ -37,7 +31,7 @@ from ..packets import PacketCodec
 from ..stream import PacketStream
 from . import algorithms
 from .auth import ClientAuthHandler
-from .channel import ClientChannel, text_of
+from .channel import CHANNEL_MESSAGES, ClientChannel, string, text_of
 from .then import Then
 
 logger = logging.getLogger("pyclustershell.transport")
@@ -51,11 +45,11 @@ _MAX_BANNER_LINES = 100
 # The messages of the method of key exchange (RFC 4250 4.1.2).
 _KEX_FIRST, _KEX_LAST = 30, 49
 
-# Of a message with data: its type, the channel's number, and how many bytes follow.
-_DATA_HEAD = struct.Struct(">BII")
-
-# The messages that begin with a channel's number, but for those that answer an opening.
-_CHANNEL_MESSAGES = frozenset(paramiko.Transport._channel_handler_table)
+# How a message that concerns a channel begins: its type, the channel's number.
+_HEAD = struct.Struct(">BI")
+_INT = struct.Struct(">I")
+# Of a request for a channel: its number, its window, and how large its packets may be.
+_OPENING = struct.Struct(">III")
 
 # The lists of a KEXINIT (RFC 4253 7.1), as paramiko names them, and what they are lists of.
 _NEGOTIATED = {
@@ -69,6 +63,23 @@ _NEGOTIATED = {
 
 # Told when a channel is open (or with the reason why not), where the transport is fed.
 Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
+
+
+class _ChannelsSeen:
+    """Stands in for a dict with the number of every channel that there was, which only grows.
+
+    Numbers are given in order: those up to the highest are all seen. (After 16 million channels
+    they begin anew, and then all of them are.)
+    """
+
+    def __init__(self) -> None:
+        self._highest = -1
+
+    def __setitem__(self, chanid: int, seen: bool) -> None:
+        self._highest = max(self._highest, chanid)
+
+    def __contains__(self, chanid: int) -> bool:
+        return chanid <= self._highest
 
 
 class ClientTransport(paramiko.Transport):
@@ -107,7 +118,7 @@ class ClientTransport(paramiko.Transport):
         # Channels asked for and not yet granted.
         self._openings: dict[int, tuple[ClientChannel, Opened]] = {}
         # What could not be sent during a key exchange, and who waits for its end.
-        self._deferred: list[Message] = []
+        self._deferred: list[bytes] = []
         self._when_clear: list[Callable[[], Any]] = []
         #: Whether the server is ready for attempts to authenticate.
         self.auth_service_granted = False
@@ -124,6 +135,7 @@ class ClientTransport(paramiko.Transport):
         #: By which the server has proved the possession of its key (RFC 4253 section 8).
         self.server_signature = b""
         super().__init__(stream, packetizer_class=PacketCodec)  # type: ignore[arg-type]
+        self.channels_seen = _ChannelsSeen()  # type: ignore[assignment]
 
     # -- settings --
 
@@ -269,14 +281,12 @@ class ClientTransport(paramiko.Transport):
             if payload is None:
                 return
             kind = payload[0]
-            if kind == MSG_CHANNEL_DATA and not self._expected_packet:
-                self._take_data(payload)
+            if kind in CHANNEL_MESSAGES and not self._expected_packet:
+                self._take_channel_message(payload)
                 continue
             message = Message(bytes(payload[1:]))
             message.seqno = packets.received
-            if kind in _CHANNEL_MESSAGES and not self._expected_packet:
-                self._handle_channel_message(kind, message)
-            elif self.aside is not None and 50 <= kind < 80:
+            if self.aside is not None and 50 <= kind < 80:
                 self.paused = True
                 self.aside(functools.partial(self._take_message, kind, message))
             else:
@@ -317,33 +327,22 @@ class ClientTransport(paramiko.Transport):
             handler = self.auth_handler._handler_table.get(kind)
         if handler is not None:
             handler(message)
-        elif kind in _CHANNEL_MESSAGES:
-            self._handle_channel_message(kind, message)
         elif kind != MSG_UNIMPLEMENTED:
             answer = Message()
             answer.add_byte(cMSG_UNIMPLEMENTED)
             answer.add_int(message.seqno)
             self._send_message(answer)
 
-    def _take_data(self, payload: memoryview) -> None:
-        """Standard output has come (RFC 4254 5.2): the one message of which there are many."""
-        if len(payload) < _DATA_HEAD.size:
-            raise SSHException("a message with data ends before they begin")
-        _kind, chanid, size = _DATA_HEAD.unpack_from(payload)
-        channel = self._channel_of(MSG_CHANNEL_DATA, chanid)
-        if channel is not None:
-            channel.take_data(payload[_DATA_HEAD.size : _DATA_HEAD.size + size])
-
-    def _handle_channel_message(self, kind: int, message: Message) -> None:
-        channel = self._channel_of(kind, message.get_int())
-        if channel is not None:
-            self._channel_handler_table[kind](channel, message)
-
-    def _channel_of(self, kind: int, chanid: int) -> Optional[ClientChannel]:
-        channel: Optional[ClientChannel] = self._channels.get(chanid)
-        if channel is None and chanid not in self.channels_seen:
-            raise SSHException(f"message {kind} came for channel {chanid}, which never was")
-        return channel
+    def _take_channel_message(self, payload: memoryview) -> None:
+        try:
+            kind, chanid = _HEAD.unpack_from(payload)
+            channel = self._channels.get(chanid)
+            if channel is not None:
+                CHANNEL_MESSAGES[kind](channel, payload[_HEAD.size :])
+            elif chanid not in self.channels_seen:
+                raise SSHException(f"message {kind} came for channel {chanid}, which never was")
+        except struct.error:
+            raise SSHException(f"a message of type {payload[0]} is cut short") from None
 
     def end(self, error: Exception) -> None:
         """The connection has ended by the peer's doing, or by an error. Only the first call counts.
@@ -375,12 +374,16 @@ class ClientTransport(paramiko.Transport):
         # paramiko waits here, polling 10 times a second, until a key exchange is over. The
         # thread that feeds would wait for itself (30 s, then an error), any other for a
         # server. What cannot be sent now is sent when the exchange is over.
+        self.send_payload(data.asbytes())
+
+    def send_payload(self, payload: bytes) -> None:
+        """Send a message, or keep it until a key exchange is over. On any thread; never waits."""
         with self.clear_to_send_lock:
             if self._deferred or not self.clear_to_send.is_set():
                 if self.active:
-                    self._deferred.append(data)
+                    self._deferred.append(payload)
                 return
-            self._send_message(data)
+            self.packetizer.send_payload(payload)
 
     def _compute_key(self, id: str, nbytes: int) -> bytes:  # noqa: A002 paramiko's name
         # RFC 4253 7.2. paramiko encodes the secret, a number, for each of the six keys anew.
@@ -400,8 +403,8 @@ class ClientTransport(paramiko.Transport):
         super()._parse_newkeys(m)
         self._secret = b""
         with self.clear_to_send_lock:
-            for data in self._deferred:
-                self._send_message(data)
+            for payload in self._deferred:
+                self.packetizer.send_payload(payload)
             self._deferred.clear()
             callbacks, self._when_clear = self._when_clear, []
         for callback in callbacks:
@@ -451,7 +454,7 @@ class ClientTransport(paramiko.Transport):
             window: how many bytes the server may send before we have dealt with them; None for
                 paramiko's 2 MiB.
         """
-        self._open_channel("session", then, window=window)
+        self._open_channel(b"session", then, window=window)
 
     def open_tunnel(self, host: str, port: int, then: Opened) -> None:
         """Ask for a TCP connection from the server to a third host (RFC 4254 7.2).
@@ -462,20 +465,17 @@ class ClientTransport(paramiko.Transport):
             then: as for :meth:`open_session_channel`.
         """
 
-        def add_addresses(m: Message) -> None:
-            m.add_string(host)
-            m.add_int(port)
-            # Where the connection came from. There is none: OpenSSH's client says the same.
-            m.add_string("127.0.0.1")
-            m.add_int(65535)
-
-        self._open_channel("direct-tcpip", then, add_addresses)
+        # Where the connection came from. There is none: OpenSSH's client says the same.
+        addresses = b"".join(
+            (string(host.encode()), _INT.pack(port), string(b"127.0.0.1"), _INT.pack(65535))
+        )
+        self._open_channel(b"direct-tcpip", then, addresses)
 
     def _open_channel(
         self,
-        kind: str,
+        kind: bytes,
         then: Opened,
-        add_details: Callable[[Message], Any] = lambda _m: None,
+        details: bytes = b"",
         window: Optional[int] = None,
     ) -> None:
         with self.lock:
@@ -488,14 +488,8 @@ class ClientTransport(paramiko.Transport):
             channel._set_transport(self)
             channel._set_window(window_size, max_packet_size)
             self._openings[chanid] = (channel, then)
-        m = Message()
-        m.add_byte(cMSG_CHANNEL_OPEN)
-        m.add_string(kind)
-        m.add_int(chanid)
-        m.add_int(window_size)
-        m.add_int(max_packet_size)
-        add_details(m)
-        self._send_user_message(m)
+        sizes = _OPENING.pack(chanid, window_size, max_packet_size)
+        self.send_payload(b"%b%b%b%b" % (cMSG_CHANNEL_OPEN, string(kind), sizes, details))
 
     @contextmanager
     def corked(self) -> Iterator[None]:
@@ -520,12 +514,10 @@ class ClientTransport(paramiko.Transport):
             return False
 
     def _parse_channel_open_success(self, m: Message) -> None:
-        chanid = m.get_int()
-        m.rewind()
-        super()._parse_channel_open_success(m)
-        # Only now: paramiko sets its event with the transport's lock held.
+        chanid, remote, window, packet = (m.get_int() for _ in range(4))
         channel, then = self._openings.pop(chanid, (None, None))
-        if then is not None:
+        if channel is not None and then is not None:
+            channel._set_remote_channel(remote, window, packet)
             then(channel, None)
 
     def _parse_channel_open_failure(self, m: Message) -> None:
@@ -591,15 +583,3 @@ class ClientTransport(paramiko.Transport):
         """
         self.auth_handler = self.auth_answer = ClientAuthHandler(self, Then(then))
         return self.auth_answer
-
-
-# paramiko calls these functions with a channel, whatever its class: a subclass's methods are only
-# reached through a table of its own.
-ClientTransport._channel_handler_table = {
-    **paramiko.Transport._channel_handler_table,
-    MSG_CHANNEL_CLOSE: ClientChannel.take_close,
-    MSG_CHANNEL_EXTENDED_DATA: ClientChannel.take_extended_data,
-    MSG_CHANNEL_FAILURE: ClientChannel.take_failure,
-    MSG_CHANNEL_REQUEST: ClientChannel.take_request,
-    MSG_CHANNEL_WINDOW_ADJUST: ClientChannel.take_window,
-}

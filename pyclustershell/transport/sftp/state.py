@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
+
+from ..state import Label
 
 
-class SftpState(Enum):
+class SftpState(Label):
     """Where one SFTP session is."""
 
     OPENING = "opening"  # a channel is asked for, then the subsystem
@@ -15,7 +16,7 @@ class SftpState(Enum):
     DONE = "done"
 
 
-class SftpEvent(Enum):
+class SftpEvent(Label):
     """What moves an SFTP session."""
 
     GRANTED = "granted"  # the subsystem runs
