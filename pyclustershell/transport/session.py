@@ -30,7 +30,8 @@ class Assignment(NamedTuple):
         deliver: called on the engine's thread with each record; the last one is Exited or Failed.
         on_turn: called on the engine's thread when a connection has been found, to be dialed or
             reused: from now on, time is the node's.
-        kill_grace: seconds that what is aborted has to end by itself; None where nothing was said.
+        kill_grace: seconds that what is aborted has to end by itself before it is killed; None: it
+            is not.
     """
 
     settings: ConnectionSettings
