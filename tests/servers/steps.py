@@ -60,9 +60,11 @@ class _Session(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         def answer() -> None:
-            channel.send(b"ok\n")
-            channel.send_exit_status(0)
-            channel.close()
+            # The client may have gone when it knows the status.
+            with suppress(OSError, EOFError):
+                channel.send(b"ok\n")
+                channel.send_exit_status(0)
+                channel.close()
 
         threading.Timer(0.05, answer).start()
         return True
