@@ -86,20 +86,20 @@ def decide(
 
 
 class Ending(Protocol):
-    """A command that is being killed."""
+    """A command that is being killed, or a copy that removes what it had begun."""
 
     #: Seconds until it is over, at the most.
     grace: float
-    #: Where the command runs.
+    #: Where it is under way.
     connection: Connection
 
     @property
     def is_gone(self) -> bool:
-        """Whether the command has ended."""
+        """Whether it is over."""
         ...
 
     def kill(self) -> None:
-        """Send KILL now, and give the connection back."""
+        """Wait no longer: send a command KILL, and give the connection back."""
         ...
 
 
@@ -283,7 +283,7 @@ class TransportPool:
     # -- commands that are being killed --
 
     def begin_ending(self, ending: Ending) -> None:
-        """A command is being killed: its connection stays in use until it is gone."""
+        """A command is being killed, say: its connection stays in use until it is gone."""
         with self._lock:
             self._endings[ending] = False
 
@@ -291,7 +291,7 @@ class TransportPool:
         """It is gone; False if that was said before. On any thread.
 
         Args:
-            ending: the command.
+            ending: what is gone.
             give_back: called here, unless it was said before: releases the connection. Who closes
                 the pool waits for that, too: connections may be released on another thread, and
                 need the engine for it.
