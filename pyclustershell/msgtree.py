@@ -8,7 +8,8 @@ not with the number of nodes.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, compress, count, islice
+from operator import itemgetter, length_hint, ne
 from typing import Any, Callable, Optional, overload
 
 #: Keys are grouped by message when the tree is walked. The default.
@@ -25,62 +26,47 @@ Mapper = Optional[Callable[[Any], Any]]
 _SHOWN = 60
 
 
-class _Run:
-    """Lines that follow each other in every message that comes by here.
+class _Branch:
+    """Lines that follow each other, and the branches that leave them on the way.
 
-    The tree is one of runs, not of lines: nodes that print the same are compared run by run, and
-    a line costs its place in a list. Where a message goes another way, a run is cut in two.
+    The tree is one of branches, not of lines: nodes that print the same are compared many lines at
+    a time, and a line costs its place in a list. Where a message goes another way, a branch begins.
+    Lines are put to the end of a branch, and never move: a place in it stays good.
 
     Attributes:
         lines: the lines; none in the root, before there are any.
         start: how many lines of its messages come before them.
-        parent: the run before, None for the root.
-        children: the runs that follow, by their first line, in order of arrival.
-        keys: in MODE_TRACE, where a run is one line: the keys whose messages come by here, in order
-            of arrival.
+        parent: the branch that it leaves, None for the root.
+        forks: by depth (a number of lines): the branches that leave after the line there, by their
+            first line, in order of arrival. The lines here came before all of them.
+        keys: in MODE_TRACE, where a branch is one line: the keys whose messages come by here, in
+            order of arrival.
     """
 
-    __slots__ = ("children", "keys", "lines", "parent", "start")
+    __slots__ = ("forks", "keys", "lines", "parent", "start")
 
-    def __init__(self, lines: list[bytes], start: int, parent: _Run | None) -> None:
-        self.lines = lines
+    def __init__(self, start: int, parent: _Branch | None) -> None:
+        self.lines: list[bytes] = []
         self.start = start
         self.parent = parent
-        self.children: dict[bytes, _Run] = {}
+        self.forks: dict[int, dict[bytes, _Branch]] = {}
         self.keys: dict[Hashable, None] = {}
 
-    def append(self, lines: list[bytes]) -> _Run:
-        """Make the run that follows with these lines, of which none follows yet."""
-        child = self.children[lines[0]] = _Run(lines, self.start + len(self.lines), self)
-        return child
+    def end(self) -> int:
+        """The depth after the last line."""
+        return self.start + len(self.lines)
 
-    def cut(self, size: int) -> _Run:
-        """Cut this run after ``size`` of its lines: a new one takes those, and its place."""
-        head = _Run(self.lines[:size], self.start, self.parent)
-        if head.parent is not None:
-            head.parent.children[head.lines[0]] = head
-        del self.lines[:size]
-        self.start += size
-        self.parent = head
-        head.children[self.lines[0]] = self
-        return head
-
-    def holding(self, depth: int) -> _Run:
-        """The run in which a message of ``depth`` lines ends that ended here once.
-
-        Runs are cut, and what ended in their first part does not hear of it.
-        """
-        run = self
-        while depth <= run.start and run.parent is not None:
-            run = run.parent
-        return run
+    def fork(self, depth: int, line: bytes) -> _Branch:
+        """The branch that leaves at this depth with this line; an empty one if there is none."""
+        try:
+            return self.forks[depth][line]
+        except KeyError:
+            branch = self.forks.setdefault(depth, {})[line] = _Branch(depth, self)
+            return branch
 
 
-# Where a message ends: a run that it came by, and how many lines it has.
-_End = tuple[_Run, int]
-
-# Keys by the id() of a run, and by how many lines their messages have.
-_Groups = dict[int, dict[int, list[Any]]]
+# Where a message ends: the branch with its last line, and how many lines it has.
+_End = tuple[_Branch, int]
 
 
 class MsgTreeElem:
@@ -97,15 +83,12 @@ class MsgTreeElem:
         self._end = end
 
     def _parts(self) -> list[list[bytes]]:
-        """The lines of each run, first to last."""
-        run: _Run | None
-        run, depth = self._end
-        parts = []
-        while run is not None:
-            size = depth - run.start
-            if size > 0:
-                parts.append(run.lines[:size])
-            run = run.parent
+        """The lines in each branch, first to last."""
+        branch, depth = self._end
+        parts = [branch.lines[: depth - branch.start]]
+        while branch.parent is not None:
+            branch, depth = branch.parent, branch.start
+            parts.append(branch.lines[: depth - branch.start])
         return parts[::-1]
 
     def lines(self) -> Iterator[bytes]:
@@ -185,9 +168,13 @@ class MsgTree:
 
     def clear(self) -> None:
         """Remove all keys and messages."""
-        self._root = _Run([], 0, None)
-        # Where each key's message ends so far.
+        self._root = _Branch(0, None)
+        # Where each key's message ends so far; see _end().
         self._ends: dict[Hashable, _End] = {}
+        # For keys to which add() adds what others said before: what comes next in their branch.
+        self._ahead: dict[Hashable, Iterator[bytes]] = {}
+        # What _messages() found, until there are new lines.
+        self._found: list[tuple[_End, list[Any]]] | None = None
 
     def __len__(self) -> int:
         """The number of keys."""
@@ -202,12 +189,29 @@ class MsgTree:
         Raises:
             KeyError: no line was added for the key.
         """
-        return MsgTreeElem(self._ends[key])
+        return MsgTreeElem(self._end(key))
 
     def get(self, key: Hashable, default: Any = None) -> Any:
         """The message (a MsgTreeElem) of this key, or the default."""
-        end = self._ends.get(key)
-        return default if end is None else MsgTreeElem(end)
+        return MsgTreeElem(self._end(key)) if key in self._ends else default
+
+    def _end(self, key: Hashable) -> _End:
+        """Where the message of this key ends so far; KeyError: it has none.
+
+        add() only moves an iterator over the branch. How far it got is asked for here.
+        """
+        ahead = self._ahead.pop(key, None)
+        if ahead is not None:
+            branch, _ = self._ends[key]
+            self._ends[key] = branch, branch.end() - length_hint(ahead)
+        return self._ends[key]
+
+    def _settle(self) -> None:
+        """Have in _ends where all messages end so far."""
+        for key, ahead in self._ahead.items():
+            branch, _ = self._ends[key]
+            self._ends[key] = branch, branch.end() - length_hint(ahead)
+        self._ahead.clear()
 
     def add(self, key: Hashable, msgline: bytes) -> None:
         """Append a line to the message of this key.
@@ -217,15 +221,34 @@ class MsgTree:
             msgline: the line, without its newline.
         """
         # That another node printed this line before is the common case, and must cost next to
-        # nothing: a look into a list, and no call.
+        # nothing: one step of an iterator, and nothing to store.
         try:
-            run, depth = self._ends[key]
-            if depth >= run.start and run.lines[depth - run.start] == msgline:
-                self._ends[key] = run, depth + 1
+            if next(self._ahead[key]) == msgline:
                 return
-        except (KeyError, IndexError):
-            pass  # the key's first line, or the run's end
-        self.extend(key, [msgline])
+            branch, depth = self._end(key)
+            self._ends[key] = branch, depth - 1
+        except (KeyError, StopIteration):
+            pass  # no line there to compare with
+        if self._tracing:
+            self.extend(key, [msgline])
+        else:
+            self._add_elsewhere(key, msgline)
+
+    def _add_elsewhere(self, key: Hashable, msgline: bytes) -> None:
+        """As add(), where it is not known that this line comes next."""
+        branch, depth = self._end(key) if key in self._ends else (self._root, 0)
+        place = depth - branch.start
+        if place < len(branch.lines) and branch.lines[place] != msgline:
+            branch, place = branch.fork(depth, msgline), 0
+        if place == len(branch.lines):
+            branch.lines.append(msgline)
+        else:
+            ahead: Any = iter(branch.lines)
+            # What pickle uses to put a list's iterator at its place; islice() would walk there.
+            ahead.__setstate__(place + 1)
+            self._ahead[key] = ahead
+        self._ends[key] = branch, depth + 1
+        self._found = None
 
     def extend(self, key: Hashable, msglines: Iterable[bytes]) -> None:
         """Append lines to the message of this key: add() for many lines at a fraction of the cost.
@@ -234,50 +257,43 @@ class MsgTree:
             key: whose message it is; it becomes known even where there are no lines.
             msglines: the lines, without their newlines.
         """
-        # A list of our own: it may become a part of the tree.
-        lines = list(msglines)
-        run, depth = self._ends.get(key) or (self._root, 0)
+        if key in self._ahead:
+            self._end(key)
+        branch, depth = self._ends.get(key) or (self._root, 0)
         follow = self._trace if self._tracing else self._follow
-        self._ends[key] = follow(key, lines, run.holding(depth), depth)
+        self._ends[key] = follow(key, list(msglines), branch, depth)
+        self._found = None
 
-    def _follow(self, _key: Hashable, lines: list[bytes], run: _Run, depth: int) -> _End:
+    @staticmethod
+    def _follow(_key: Hashable, lines: list[bytes], branch: _Branch, depth: int) -> _End:
         """Go on from the end of a message; where its lines lead to."""
         done = 0
         while done < len(lines):
-            place = depth - run.start
-            there = run.lines[place : place + len(lines) - done]
-            if there:
-                same = _count_same(there, lines, done)
-                done += same
-                depth += same
-                if same < len(there):
-                    run = self._cut(run, place + same)
+            place = depth - branch.start
+            if place == len(branch.lines):
+                branch.lines += lines[done:]
+                return branch, branch.end()
+            if branch.lines[place] != lines[done]:
+                branch = branch.fork(depth, lines[done])
                 continue
-            child = run.children.get(lines[done])
-            if child is not None:
-                run = child
-                continue
-            rest = lines[done:]
-            if run.children:
-                run = run.append(rest)
-            else:
-                run.lines += rest
-            return run, depth + len(rest)
-        return run, depth
+            there = branch.lines[place : place + len(lines) - done]
+            same = _count_same(there, lines, done)
+            done += same
+            depth += same
+        return branch, depth
 
-    def _cut(self, run: _Run, size: int) -> _Run:
-        """Cut a run after ``size`` lines; the first part."""
-        head = run.cut(size)
-        if head.parent is None:
-            self._root = head
-        return head
-
-    def _trace(self, key: Hashable, lines: list[bytes], run: _Run, depth: int) -> _End:
-        """As _follow(), with a run for each line."""
+    @staticmethod
+    def _trace(key: Hashable, lines: list[bytes], branch: _Branch, depth: int) -> _End:
+        """As _follow(), with a branch for each line."""
         for line in lines:
-            run = run.children.get(line) or run.append([line])
-            run.keys[key] = None
-        return run, depth + len(lines)
+            try:
+                branch = branch.forks[depth][line]
+            except KeyError:
+                branch = branch.fork(depth, line)
+                branch.lines.append(line)
+            branch.keys[key] = None
+            depth += 1
+        return branch, depth
 
     def keys(self) -> Iterator[Any]:
         """Iterate over the keys, in order of their first line."""
@@ -298,6 +314,7 @@ class MsgTree:
             match: takes a key and tells whether it is wanted; None: all are.
             mapper: takes a key and gives what stands for it in the result; None: the key itself.
         """
+        self._settle()
         for key, end in self._ends.items():
             if match is None or match(key):
                 yield key if mapper is None else mapper(key), MsgTreeElem(end)
@@ -315,18 +332,10 @@ class MsgTree:
                 wanted key are left out.
             mapper: takes a key and gives what stands for it in the result; None: the key itself.
         """
-        groups = self._trace_groups(match) if self._tracing else self._groups(match)
-        stack = [self._root]
-        while groups and stack:
-            run = stack.pop()
-            stack += run.children.values()
-            ends = groups.pop(id(run), {})
-            for depth in sorted(ends):
-                keys = ends[depth]
-                yield (
-                    MsgTreeElem((run, depth)),
-                    keys if mapper is None else [mapper(key) for key in keys],
-                )
+        for end, keys in self._trace_messages() if self._tracing else self._messages():
+            wanted = keys.copy() if match is None else list(filter(match, keys))
+            if wanted:
+                yield MsgTreeElem(end), wanted if mapper is None else list(map(mapper, wanted))
 
     def walk_trace(
         self, match: Match = None, mapper: Mapper = None
@@ -345,11 +354,11 @@ class MsgTree:
     def _walk_trace(
         self, match: Match, mapper: Mapper
     ) -> Iterator[tuple[bytes, list[Any], int, int]]:
-        for run in self._depth_first():
-            keys = [key for key in run.keys if match is None or match(key)]
+        for branch in self._depth_first():
+            keys = [key for key in branch.keys if match is None or match(key)]
             if keys:
                 mapped = keys if mapper is None else [mapper(key) for key in keys]
-                yield run.lines[0], mapped, run.start + 1, len(run.children)
+                yield branch.lines[0], mapped, branch.end(), len(branch.forks.get(branch.end(), ()))
 
     def remove(self, match: Match = None) -> None:
         """Remove the keys that match, and with them their messages.
@@ -361,45 +370,66 @@ class MsgTree:
             self.clear()
             return
         if self._tracing:
-            for run in self._depth_first():
-                run.keys = {key: None for key in run.keys if not match(key)}
+            for branch in self._depth_first():
+                branch.keys = {key: None for key in branch.keys if not match(key)}
         for key in [key for key in self._ends if match(key)]:
             del self._ends[key]
+            self._ahead.pop(key, None)
+        self._found = None
 
-    def _groups(self, match: Match) -> _Groups:
-        """The wanted keys by the run in which their message ends."""
-        groups: _Groups = {}
-        for key, (run, depth) in self._ends.items():
-            if match is None or match(key):
-                ends = groups.setdefault(id(run.holding(depth)), {})
-                ends.setdefault(depth, []).append(key)
-        return groups
+    def _messages(self) -> list[tuple[_End, list[Any]]]:
+        """Where the different messages end, in the order of walk(), with their keys."""
+        self._settle()
+        if self._found is None:
+            groups: dict[_End, list[Any]] = {}
+            for key, end in self._ends.items():
+                groups.setdefault(end, []).append(key)
+            self._found = [(end, groups[end]) for end in self._in_order(groups)]
+        return self._found
 
-    def _trace_groups(self, match: Match) -> _Groups:
-        """The wanted keys by each run that they come by."""
-        groups: _Groups = {}
-        for run in self._depth_first():
-            keys = [key for key in run.keys if match is None or match(key)]
-            if keys:
-                groups[id(run)] = {run.start + 1: keys}
-        return groups
+    def _in_order(self, ends: Iterable[_End]) -> Iterator[_End]:
+        """Bring ends of messages into the order of walk()."""
+        by_branch: dict[_Branch, list[_End]] = {}
+        for end in ends:
+            by_branch.setdefault(end[0], []).append(end)
+        # What is to come, the next one last.
+        stack: list[_Branch | _End] = [self._root]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, tuple):
+                yield item
+                continue
+            here = sorted(by_branch.get(item, ()), key=itemgetter(1))
+            if not item.forks:
+                yield from here
+                continue
+            for depth in sorted(item.forks, reverse=True):
+                while here and here[-1][1] > depth:
+                    stack.append(here.pop())
+                stack += item.forks[depth].values()
+            stack += reversed(here)
 
-    def _depth_first(self) -> Iterator[_Run]:
-        """Every run; without recursion, for messages may go a million other ways."""
+    def _trace_messages(self) -> Iterator[tuple[_End, list[Any]]]:
+        """Where the message that ends with each line does so, with the keys that came by."""
+        for branch in self._depth_first():
+            yield (branch, branch.end()), list(branch.keys)
+
+    def _depth_first(self) -> Iterator[_Branch]:
+        """Every branch; without recursion, for messages may go a million other ways."""
         stack = [self._root]
         while stack:
-            run = stack.pop()
-            yield run
-            stack += run.children.values()
+            branch = stack.pop()
+            yield branch
+            for forks in branch.forks.values():
+                stack += forks.values()
 
     def _depth(self) -> int:
         """The number of lines of the longest message."""
-        return max(run.start + len(run.lines) for run in self._depth_first())
+        return max(map(_Branch.end, self._depth_first()))
 
 
 def _count_same(there: list[bytes], lines: list[bytes], start: int) -> int:
     """How many lines from ``start`` on are those that are there; there are enough of them."""
     if there == lines[start : start + len(there)]:
         return len(there)
-    pairs = zip(there, islice(lines, start, None))
-    return next(count for count, (one, other) in enumerate(pairs) if one != other)
+    return next(compress(count(), map(ne, there, islice(lines, start, None))))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pyclustershell.msgtree import MODE_DEFER, MODE_SHIFT, MODE_TRACE, MsgTree, MsgTreeElem
 
@@ -188,3 +190,50 @@ def test_a_very_long_message_is_no_deep_recursion() -> None:
     assert tree._depth() == 100_000
     assert [len(message[-1]) for message in tree.messages()] == [5]
     tree.clear()
+
+
+# What may be done to a tree: (what, key, lines). Few keys and lines, so that messages meet.
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "add", "add", "extend", "look", "walk", "remove"]),
+        st.integers(0, 3),
+        st.lists(st.sampled_from([b"x", b"y"]), max_size=4),
+    ),
+    max_size=40,
+)
+
+
+@MODES
+@settings(max_examples=200, derandomize=True, deadline=None, database=None)
+@given(steps=STEPS)
+def test_whatever_is_done_a_tree_holds_the_lines_of_each_key(
+    mode: int, steps: list[tuple[str, int, list[bytes]]]
+) -> None:
+    tree = MsgTree(mode)
+    model: dict[int, list[bytes]] = {}
+
+    def check() -> None:
+        assert {key: list(message) for key, message in tree.items()} == model
+        if mode != MODE_TRACE:  # where each line is a message of its own
+            walked = {tuple(message): keys for message, keys in tree.walk()}
+            assert walked == {
+                lines: [key for key in model if tuple(model[key]) == lines]
+                for lines in map(tuple, model.values())
+            }
+
+    for what, key, lines in steps:
+        if what == "remove":
+            tree.remove(lambda known, key=key: known == key)  # type: ignore[misc]
+            model.pop(key, None)
+        elif what == "look":
+            assert [list(tree[known]) for known in model] == list(model.values())
+        elif what == "walk":
+            check()
+        elif what == "extend":
+            tree.extend(key, lines)
+            model.setdefault(key, []).extend(lines)
+        else:
+            for line in lines:
+                tree.add(key, line)
+                model.setdefault(key, []).append(line)
+    check()
