@@ -135,6 +135,7 @@ def bulk_cases(size: int) -> Iterator[Case]:
     yield Case(f"pickle {size}", on_set(full, pickle.dumps), 1)
     for word, action in [
         ("union", lambda one, two: one | two),
+        ("union, and its size,", lambda one, two: len(one | two)),
         ("intersection", lambda one, two: one & two),
         ("difference", lambda one, two: one - two),
         ("symmetric difference", lambda one, two: one ^ two),
@@ -186,11 +187,26 @@ def small_cases() -> Iterator[Case]:
 
         return run
 
+    def update_all(library: Library) -> Operation:
+        parts = [
+            library.node_set.fromlist(names[begin : begin + 20])
+            for begin in range(0, len(names), 20)
+        ]
+
+        def run() -> object:
+            nodes = library.node_set()
+            for part in parts:
+                nodes.update(part)
+            return str(nodes)
+
+        return run
+
     def parse(pattern: str) -> Callable[[Library], Operation]:
         return lambda library: lambda: [library.node_set(pattern) for _ in range(1000)][-1]
 
     yield Case("add 10000 names, one by one", add_all, 1)
     yield Case("add 10000 names unless there, one by one", add_unless_there, 1)
+    yield Case("add 10000 names, 20 at a time, and fold them", update_all, 1)
     yield Case("remove 10000 names, one by one", remove_all, 1)
     yield Case("add 10000 indices to a RangeSet, one by one", add_indices, 1)
     yield Case("parse 'node7', 1000 times", parse("node7"), 1)

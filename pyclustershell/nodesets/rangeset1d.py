@@ -20,6 +20,9 @@ IndexSet = Union["RangeSet", set[Any], frozenset[Any]]
 
 _NOTHING = Spans([], [])
 
+#: Up to so many spans more than a set has wait until it is looked at.
+_MANY = 10_000
+
 #: Numbers below this one are known not to have too many digits.
 _SHORT = 10**18
 
@@ -42,7 +45,7 @@ class RangeSet:
     ['8', '9', '10', '008', '009', '010']
     """
 
-    __slots__ = ("_autostep", "_known", "_looked", "_pending", "_ranks", "_shared")
+    __slots__ = ("_autostep", "_joining", "_known", "_looked", "_pending", "_ranks", "_shared")
 
     def __init__(
         self, pattern: str | Iterable[object] | None = None, autostep: float | None = None
@@ -61,6 +64,8 @@ class RangeSet:
         # Indices added one by one, and whether the set was looked at since. See _add_code().
         self._pending: list[int] = []
         self._looked = False
+        # Sets that were added, unsorted. See _unite().
+        self._joining: Spans | None = None
         self._known = _NOTHING
         # Whether others may hold the same lists, so that they must not be changed in place.
         self._shared = True
@@ -117,6 +122,7 @@ class RangeSet:
         inst = cls.__new__(cls)
         inst._pending = []
         inst._looked = False
+        inst._joining = None
         inst._known = spans
         inst._shared = True
         inst._ranks = None
@@ -127,13 +133,23 @@ class RangeSet:
 
     def _current(self) -> Spans:
         """The set as spans, for looking only."""
-        if self._pending:
-            # In this order, and without changing lists in place: several threads may look.
-            self._known = sp.union(self._known, sp.from_codes(self._pending))
-            self._shared = False
-            self._pending = []
+        if self._pending or self._joining is not None:
+            self._take_in()
         self._looked = True
         return self._known
+
+    def _take_in(self) -> None:
+        """Have in _known what waits."""
+        known, joining = self._known, self._joining
+        if joining is not None and len(joining.starts) > sp.FEW:
+            known = sp.union_all((known, joining))
+        elif joining is not None:
+            known = sp.union(known, sp.union_all((joining,)))
+        # In this order, and without changing lists in place: several threads may look.
+        self._known = sp.union(known, sp.from_codes(self._pending))
+        self._shared = False
+        self._pending = []
+        self._joining = None
 
     def _add_code(self, code: int) -> None:
         """Add an index by its code.
@@ -148,6 +164,19 @@ class RangeSet:
         else:
             self._pending.append(code)
         self._ranks = None
+
+    def _unite(self, spans: Spans) -> None:
+        """Add spans; as _add_code(), for scripts that add one set after the other."""
+        if not spans.starts:
+            return
+        self._ranks = None
+        if self._joining is None:
+            self._joining = sp.copy(spans)
+        else:
+            self._joining.starts.extend(spans.starts)
+            self._joining.ends.extend(spans.ends)
+        if len(self._joining.starts) > _MANY + len(self._known.starts):
+            self._take_in()  # for they may be the same spans over and over
 
     def _own(self) -> Spans:
         """The set as spans that may be changed in place."""
@@ -171,6 +200,7 @@ class RangeSet:
         self._shared = True
         self._pending = []
         self._looked = False
+        self._joining = None
         self._ranks = None
 
     def _positions(self) -> list[int]:
@@ -243,7 +273,7 @@ class RangeSet:
         return sp.count(spans)
 
     def __bool__(self) -> bool:
-        return bool(self._pending or self._known.starts)
+        return bool(self._pending or self._joining or self._known.starts)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the indices as strings, in order."""
@@ -461,7 +491,7 @@ class RangeSet:
         if len(spans.starts) == 1 and spans.ends[0] - spans.starts[0] == 1:
             self._add_code(spans.starts[0])
         else:
-            self._spans = sp.union(self._spans, spans)
+            self._unite(spans)
 
     union_update = update
 
@@ -503,7 +533,7 @@ class RangeSet:
         self._spans = sp.symmetric_difference(self._spans, _spans_of_iterable(other))
 
     def __ior__(self, other: IndexSet) -> RangeSet:
-        self._spans = sp.union(self._spans, _spans_of(other))
+        self._unite(_spans_of(other))
         return self
 
     def __iand__(self, other: IndexSet) -> RangeSet:

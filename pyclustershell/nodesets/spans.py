@@ -20,9 +20,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, chain, compress, islice, repeat
+from itertools import accumulate, chain, compress, filterfalse, islice, repeat
 from operator import and_, gt, lt, ne, sub
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 #: Indices of more digits are refused: no node name needs them, and big numbers cost time.
 MAX_DIGITS = 100
@@ -162,10 +164,10 @@ def from_codes(unsorted: Iterable[int]) -> Spans:
     ordered = sorted(unsorted)
     if not ordered:
         return Spans([], [])
-    gaps = [distance > 1 for distance in map(sub, islice(ordered, 1, None), ordered)]
+    gaps = [distance > 1 for distance in map(sub, _tail(ordered), ordered)]
     return Spans(
-        ordered[:1] + list(compress(islice(ordered, 1, None), gaps)),
-        [code + 1 for code in compress(ordered, gaps)] + [ordered[-1] + 1],
+        [ordered[0], *compress(_tail(ordered), gaps)],
+        [*[code + 1 for code in compress(ordered, gaps)], ordered[-1] + 1],
     )
 
 
@@ -177,11 +179,18 @@ def _join(starts: list[int], ends: list[int]) -> Spans:
     """
     if len(starts) <= 1:
         return Spans(starts, ends)
-    gaps = list(map(gt, islice(starts, 1, None), ends))
+    gaps = list(map(gt, _tail(starts), ends))
     return Spans(
-        starts[:1] + list(compress(islice(starts, 1, None), gaps)),
-        list(compress(ends, gaps)) + ends[-1:],
+        [starts[0], *compress(_tail(starts), gaps)],
+        [*compress(ends, gaps), ends[-1]],
     )
+
+
+def _tail(items: list[T]) -> Iterator[T]:
+    """All items but the first: as islice() gives them, but quicker."""
+    tail = iter(items)
+    next(tail, None)
+    return tail
 
 
 def union(one: Spans, two: Spans) -> Spans:
@@ -189,7 +198,11 @@ def union(one: Spans, two: Spans) -> Spans:
     if len(one.starts) < len(two.starts):
         one, two = two, one
     if len(two.starts) > FEW:
-        return union_all((one, two))
+        starts = one.starts + two.starts
+        starts.sort()
+        ends = one.ends + two.ends
+        ends.sort()
+        return _join(starts, ends)
     if two.starts:
         one = copy(one)
     for start, end in zip(*two):
@@ -219,13 +232,18 @@ def intersection(one: Spans, two: Spans) -> Spans:
         return Spans([], [])
     one, two = _within(one, two), _within(two, one)
     if _are_singles(one) and _are_singles(two):
-        kept = list(map(set(two.starts).__contains__, one.starts))
-        return Spans(list(compress(one.starts, kept)), list(compress(one.ends, kept)))
-    starts = sorted(one.starts + two.starts)
-    ends = sorted(one.ends + two.ends)
-    overlaps = list(map(lt, islice(starts, 1, None), ends))
+        others = set(two.starts)
+        if others.isdisjoint(one.starts):
+            return Spans([], [])
+        starts = list(filter(others.__contains__, one.starts))
+        return Spans(starts, [start + 1 for start in starts])
+    starts = one.starts + two.starts
+    starts.sort()
+    ends = one.ends + two.ends
+    ends.sort()
+    overlaps = list(map(lt, _tail(starts), ends))
     return Spans(
-        list(compress(islice(starts, 1, None), overlaps)),
+        list(compress(_tail(starts), overlaps)),
         list(compress(ends, overlaps)),
     )
 
@@ -244,8 +262,10 @@ def difference(one: Spans, two: Spans) -> Spans:
         return one
     if _are_singles(one) and _are_singles(two):
         removed = set(two.starts)
-        kept = [start not in removed for start in one.starts]
-        return Spans(list(compress(one.starts, kept)), list(compress(one.ends, kept)))
+        if removed.isdisjoint(one.starts):
+            return one
+        starts = list(filterfalse(removed.__contains__, one.starts))
+        return Spans(starts, [start + 1 for start in starts])
     # What is not in `two` lies between its spans, and on both sides of them.
     before = min(one.starts[0], two.starts[0]) - 1
     after = max(one.ends[-1], two.ends[-1]) + 1
@@ -258,12 +278,18 @@ def symmetric_difference(one: Spans, two: Spans) -> Spans:
     Membership changes at the start and at the end of a span. It changes in the result where it
     changes in one set and not in the other at the same time.
     """
+    if not one.starts or not two.starts:
+        return union(one, two)
     if _are_singles(one) and _are_singles(two):
-        return from_codes(set(one.starts).symmetric_difference(two.starts))
-    edges = sorted(chain(*one, *two))
+        singles = set(one.starts)
+        if singles.isdisjoint(two.starts):
+            return union(one, two)
+        return from_codes(singles.symmetric_difference(two.starts))
+    edges = [*chain(*one, *two)]
+    edges.sort()
     # An edge of both sets stands there twice, and goes.
-    alone = [True, *map(ne, islice(edges, 1, None), edges), True]
-    edges = list(compress(edges, map(and_, alone, islice(alone, 1, None))))
+    alone = [True, *map(ne, _tail(edges), edges), True]
+    edges = list(compress(edges, map(and_, alone, _tail(alone))))
     return Spans(edges[::2], edges[1::2])
 
 
@@ -300,8 +326,8 @@ def _within(spans: Spans, other: Spans) -> Spans:
     starts, ends = spans
     first = bisect_right(ends, other.starts[0])
     after = bisect_left(starts, other.ends[-1])
-    if after - first == len(starts):
-        return spans
+    if after - first > len(starts) // 2:
+        return spans  # to copy them would cost more than to have a few too many
     return Spans(starts[first:after], ends[first:after])
 
 
