@@ -77,10 +77,13 @@ class MsgTreeElem:
     added to its key later are not part of it.
     """
 
-    __slots__ = ("_end",)
+    __slots__ = ("_end", "_message")
 
     def __init__(self, end: _End) -> None:
         self._end = end
+        # Joined when it is asked for, and kept as long as this element: who asks for it once, for
+        # its length or to compare, mostly asks again.
+        self._message: bytes | None = None
 
     def _parts(self) -> list[list[bytes]]:
         """The lines in each branch, first to last."""
@@ -100,7 +103,9 @@ class MsgTreeElem:
 
     def message(self) -> bytes:
         """The whole message, its lines joined by a newline, with none at the end."""
-        return b"\n".join(self.lines())
+        if self._message is None:
+            self._message = b"\n".join(self.lines())
+        return self._message
 
     __bytes__ = message
 
