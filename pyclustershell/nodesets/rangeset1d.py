@@ -20,7 +20,7 @@ IndexSet = Union["RangeSet", set[Any], frozenset[Any]]
 
 _NOTHING = Spans([], [])
 
-#: Up to so many spans more than a set has wait until it is looked at.
+#: What was added waits until the set is looked at, or has so many more spans than the set.
 _MANY = 10_000
 
 #: Numbers below this one are known not to have too many digits.
@@ -139,14 +139,16 @@ class RangeSet:
         return self._known
 
     def _take_in(self) -> None:
-        """Have in _known what waits."""
-        known, joining = self._known, self._joining
+        """Put what waits into the set."""
+        # Several threads may look. So the lists are not changed in place; what waits is read before
+        # what is known, and forgotten after that is set: at worst, it is taken in twice.
+        joining, pending = self._joining, self._pending
+        known = self._known
         if joining is not None and len(joining.starts) > sp.FEW:
             known = sp.union_all((known, joining))
         elif joining is not None:
             known = sp.union(known, sp.union_all((joining,)))
-        # In this order, and without changing lists in place: several threads may look.
-        self._known = sp.union(known, sp.from_codes(self._pending))
+        self._known = sp.union(known, sp.from_codes(pending))
         self._shared = False
         self._pending = []
         self._joining = None

@@ -24,7 +24,7 @@ from itertools import accumulate, chain, compress, filterfalse, islice, repeat
 from operator import and_, gt, lt, ne, sub
 from typing import NamedTuple, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 #: Indices of more digits are refused: no node name needs them, and big numbers cost time.
 MAX_DIGITS = 100
@@ -186,7 +186,7 @@ def _join(starts: list[int], ends: list[int]) -> Spans:
     )
 
 
-def _tail(items: list[T]) -> Iterator[T]:
+def _tail(items: list[Item]) -> Iterator[Item]:
     """All items but the first: as islice() gives them, but quicker."""
     tail = iter(items)
     next(tail, None)
