@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -404,3 +405,27 @@ def test_the_example_of_the_readme(sshd: Sshd, tmp_path: Path) -> None:
     )
     assert done.stderr == ""
     assert done.stdout.split() == ["node[1-40]", os.uname().sysname]
+
+
+@pytest.mark.parametrize("pool_size", [20, 3], ids=["kept connections", "closed ones"])
+def test_what_is_over_does_not_wait_for_the_garbage_collector(task: Task, pool_size: int) -> None:
+    # It looks at every object of the process: where a run left much to it, others paid for it.
+    task.set_info("ssh_pool_size", pool_size)
+    task.set_info("fanout", 3)
+    task.run("echo ok; echo no >&2; exit 3", nodes="node[1-10]", stderr=True)
+    gc.collect()
+    gc.disable()
+    try:
+        task.run("echo ok; echo no >&2; exit 3", nodes="node[1-10]", stderr=True)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found = {type(thing) for thing in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert task.max_retcode() == 3
+    ours = [
+        kind for kind in found if kind.__module__.split(".")[0] in ("pyclustershell", "paramiko")
+    ]
+    assert ours == []

@@ -569,6 +569,20 @@ class Connection:
         self._on_closed(self)
         if lessee is not None and error is not None:
             lessee.on_lost(error)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Part with what refers back to this connection, or else it waits for the collector."""
+        self._former_traffic = self.traffic
+        self._authenticator.wake = _do_nothing
+        self._patience.let_go()
+        if self._transport is not None:
+            self._transport.let_go()
+        self._way = self._stream = self._transport = None
+
+
+def _do_nothing() -> None:
+    """What is done for a connection that has ended."""
 
 
 def _outcome(error: Optional[NodeError]) -> Outcome:

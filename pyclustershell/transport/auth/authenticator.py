@@ -355,6 +355,8 @@ class Authenticator:
     def succeed(self) -> None:
         """The server has let the connection in."""
         self._decide(True)
+        # No more keys are asked for; and a generator refers to what it is a method of.
+        self._keys = iter(())
 
     def end(self) -> None:
         """The connection has ended, whatever became of it. On any thread."""

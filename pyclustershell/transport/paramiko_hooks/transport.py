@@ -65,6 +65,10 @@ _NEGOTIATED = {
 Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
 
 
+def _do_nothing() -> None:
+    """What is done for a transport that is gone."""
+
+
 class _ChannelsSeen:
     """Stands in for a dict with the number of every channel that there was, which only grows.
 
@@ -360,6 +364,14 @@ class ClientTransport(paramiko.Transport):
         if self.auth_handler is not None:
             self.auth_handler.abort()
         self._on_ended()
+
+    def let_go(self) -> None:
+        """Part with what refers back to this transport, which has been closed."""
+        self._on_ended = _do_nothing
+        self.auth_handler = self.kex_engine = self.completion_event = None
+        self.aside = self.on_agent_channel = None
+        vars(self).pop("auth_answer", None)
+        self._handler_table: dict[int, Any] = {}
 
     def _log(self, level: int, msg: Any, *args: Any) -> None:
         # Failures are data here, so that paramiko's errors, tracebacks and all, are for debugging
