@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 
-from tests.faults.laboratory import check
+from tests.faults.laboratory import check, describe
 from tests.faults.scenario import Scenario, draw
 from tests.faults.world import ROOT, World
 
@@ -45,7 +45,7 @@ def main() -> int:
                 if not options.keep_going:
                     break
     took = time.monotonic() - began
-    print(f"{len(seeds)} seeds, {runs} runs, {nodes} commands in {took:.0f} s; failed: {failed}")
+    print(f"{len(seeds)} seeds, {runs} runs, {nodes} outcomes in {took:.0f} s; failed: {failed}")
     return 1 if failed else 0
 
 
@@ -67,7 +67,7 @@ def _try(scenario: Scenario, world: World, quiet: bool) -> bool:
     if not quiet:
         took = time.monotonic() - began
         print(
-            f"seed {scenario.seed}: {len(scenario.runs)} runs, {_nodes(scenario)} commands, "
+            f"seed {scenario.seed}: {len(scenario.runs)} runs, {_nodes(scenario)} outcomes, "
             f"{took:.1f} s",
             flush=True,
         )
@@ -79,7 +79,7 @@ def _describe(scenario: Scenario) -> None:
         print(f"  {run._replace(jobs=[], plans={})}")
         for job in run.jobs:
             print(
-                f"    {job.command.text!r} on {len(job.nodes)} nodes, stderr={job.stderr}, "
+                f"    {describe(job.work)} on {len(job.nodes)} nodes, stderr={job.stderr}, "
                 f"timeout={job.timeout}"
             )
 

@@ -1,13 +1,19 @@
 """Does what a scenario says, and checks what has to hold in every one of them.
 
 It looks from outside: at what a task's users see, at this process's threads and descriptors, and at
-the processes on the nodes. How the library works inside is none of its business.
+the processes and the files on the nodes. How the library works inside is none of its business.
+
+Of copies it holds what docs/copying.md promises. A file that has its name is whole, or what was
+there before, whatever happened. Temporary files are gone from this host when the run is over; from
+a node where its copy has succeeded, and where its connection lived and ``ssh_kill_grace`` was long
+enough. Where the connection was lost, those that were being written stay on the node.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -15,13 +21,25 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from pyclustershell.event import EventHandler
 from pyclustershell.exceptions import TimeoutError
 from pyclustershell.task import Task
+from tests.faults import copies
+from tests.faults.copies import OLD, Copied
 from tests.faults.nodes import NODES
-from tests.faults.scenario import KEEPALIVE, MARK, PHASE_TIMEOUT, Job, Run, Scenario
+from tests.faults.scenario import (
+    KEEPALIVE,
+    LONGEST_GRACE,
+    MARK,
+    PHASE_TIMEOUT,
+    Command,
+    Copy,
+    Job,
+    Run,
+    Scenario,
+)
 from tests.faults.world import World
 from tests.servers.leaks import no_leaks
 from tests.servers.sshd import process_runs
@@ -50,6 +68,7 @@ class Listener(EventHandler):
         self.events: dict[str, list[str]] = defaultdict(list)
         self.lines: dict[tuple[str, str], list[bytes]] = defaultdict(list)
         self.codes: dict[str, Any] = {}
+        self.copied: dict[str, int] = {}
         self.started = 0
         self.closed = 0
         self.aborted = False
@@ -81,6 +100,14 @@ class Listener(EventHandler):
         if self.events[node][-1:] != ["read"]:
             self._heard(node, "read")
 
+    def ev_written(self, worker: Any, node: str, sname: str, size: int) -> None:
+        if sname == "copy":
+            if size <= self.copied.get(node, -1):
+                raise Broken(f"{node}: {size} bytes copied, after {self.copied[node]}")
+            self.copied[node] = size
+            if self.events[node][-1:] != ["written"]:
+                self._heard(node, "written")
+
     def ev_hup(self, worker: Any, node: str, rc: Any) -> None:
         self.codes[node] = rc
         self._heard(node, "hup")
@@ -101,6 +128,23 @@ class Ender(EventHandler):
         self.what.abort()
 
 
+class Place:
+    """Where a scenario happens.
+
+    Attributes:
+        world: the servers.
+        mark: what all that belongs to this scenario has in its name.
+        directory: for what is copied back from nodes.
+        copies: how many copies there have been.
+    """
+
+    def __init__(self, world: World, mark: str, directory: Path) -> None:
+        self.world = world
+        self.mark = mark
+        self.directory = directory
+        self.copies = 0
+
+
 def check(scenario: Scenario, world: World) -> None:
     """Do what a scenario says.
 
@@ -108,7 +152,15 @@ def check(scenario: Scenario, world: World) -> None:
         Broken, AssertionError: something does not hold; the text says what.
     """
     mark = f"{scenario.seed}.{os.getpid()}.{time.monotonic_ns()}"
-    with _empty_directory(), no_leaks(GONE_DEADLINE), fresh_task() as task:
+    copied: list[Copied] = []
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        directory = enter(tempfile.TemporaryDirectory(prefix="laboratory-copies-"))
+        place = Place(world, mark, Path(directory))
+        stack.callback(_remove_copies, copied)
+        enter(_empty_directory())
+        enter(no_leaks(GONE_DEADLINE))
+        task = enter(fresh_task())
         task.set_info("ssh_options", f"-F {world.ssh_config}")
         # A busy machine is no fault of a healthy node.
         task.configure_ssh(
@@ -127,11 +179,14 @@ def check(scenario: Scenario, world: World) -> None:
         )
         for run in scenario.runs:
             world.set_plans(run.plans)
-            _check_run(task, run, mark)
+            _check_run(task, run, place, copied)
             if run.close_after:
                 _close(task)
         _close(task)
-    _check_processes(mark)
+        _check_processes(f"LABORATORY={mark}")
+        # Those that are there for copies have the nodes' directories as arguments.
+        _check_processes(str(world.homes))
+        _check_copied(copied)
 
 
 def _close(task: Task) -> None:
@@ -142,7 +197,8 @@ def _close(task: Task) -> None:
         raise Broken(f"close() took {took:.1f} s")
 
 
-def _check_run(task: Task, run: Run, mark: str) -> None:
+def _check_run(task: Task, run: Run, place: Place, copied: list[Copied]) -> None:
+    """Do one run, and add its copies to those that are looked at in the end."""
     for key, value in (
         ("fanout", run.fanout),
         ("ssh_pool_size", run.pool_size),
@@ -152,19 +208,13 @@ def _check_run(task: Task, run: Run, mark: str) -> None:
         task.set_info(key, value)
     counter = [0]
     pairs = []
-    for job in run.jobs:
+    targets: dict[int, dict[str, Path]] = {}
+    for index, job in enumerate(run.jobs):
         listener = Listener(run, task, counter)
-        worker: Any = task.shell(
-            job.command.text.replace(MARK, mark),
-            nodes=",".join(job.nodes),
-            handler=listener,
-            timeout=job.timeout,
-            stderr=job.stderr,
-            stdin=job.command.stdin is not None,
-        )
-        if job.command.stdin is not None:
-            worker.write(job.command.stdin)
-            worker.set_write_eof()
+        if isinstance(job.work, Copy):
+            worker, targets[index] = _begin_copy(task, job, job.work, listener, place)
+        else:
+            worker = _begin_command(task, job, job.work, listener, place.mark)
         pairs.append((job, listener, worker))
     ending = run.ending
     ender = Ender(task if ending.kind == "abort" else pairs[0][2])
@@ -183,6 +233,8 @@ def _check_run(task: Task, run: Run, mark: str) -> None:
         raise Broken(f"the run took {took:.1f} s, and has {_time_limit(run):.1f}")
     if ended_by not in ("none", ending.kind):
         raise Broken(f"the run ended by {ended_by}")
+    if left := list(place.directory.rglob("*.part")):
+        raise Broken(f"temporary files are left on this host: {left}")
     # What a run has brought is forgotten when it is aborted.
     aborted = any(listener.aborted for _job, listener, _worker in pairs)
     aborted |= ender.fired and ending.kind == "abort"
@@ -192,7 +244,53 @@ def _check_run(task: Task, run: Run, mark: str) -> None:
         broken_off = ended_by == "raise" or listener.aborted
         _check_events(listener, broken_off)
         left_out = ender.fired and ending.kind == "abort worker" and index == 0
-        _check_outcomes(job, listener, worker, whole and not left_out, aborted)
+        codes = _check_outcomes(job, listener, worker, whole and not left_out, aborted)
+        if isinstance(job.work, Copy):
+            copied += _copied(run, job.work, targets[index], codes, place)
+
+
+def _begin_command(task: Task, job: Job, command: Command, listener: Listener, mark: str) -> Any:
+    worker: Any = task.shell(
+        command.text.replace(MARK, mark),
+        nodes=",".join(job.nodes),
+        handler=listener,
+        timeout=job.timeout,
+        stderr=job.stderr,
+        stdin=command.stdin is not None,
+    )
+    if command.stdin is not None:
+        worker.write(command.stdin)
+        worker.set_write_eof()
+    return worker
+
+
+def _begin_copy(
+    task: Task, job: Job, copy: Copy, listener: Listener, place: Place
+) -> tuple[Any, dict[str, Path]]:
+    """Schedule a copy; returns its worker, and where each node's goes to, for those with a home."""
+    place.copies += 1
+    name = f"copy{place.copies}.{place.mark}"
+    homes = {node: place.world.home(node) for node in job.nodes if node in place.world.nodes}
+    if copy.reverse:
+        source, dest = copy.sample, str(place.directory / name)
+        os.mkdir(dest)
+        targets = {node: place.directory / name / f"{copy.sample}.{node}" for node in homes}
+    else:
+        source, dest = str(place.world.samples / copy.sample), name
+        targets = {node: home / name for node, home in homes.items()}
+    if copy.existing:
+        for target in targets.values():
+            target.write_bytes(OLD)
+    worker: Any = (task.rcopy if copy.reverse else task.copy)(
+        source,
+        dest,
+        nodes=",".join(job.nodes),
+        handler=listener,
+        timeout=job.timeout,
+        stderr=job.stderr,
+        preserve=copy.preserve,
+    )
+    return worker, targets
 
 
 def _time_limit(run: Run) -> float:
@@ -217,7 +315,9 @@ def _check_events(listener: Listener, broken_off: bool) -> None:
             raise Broken(f"{node}: {events}")
 
 
-def _check_outcomes(job: Job, listener: Listener, worker: Any, whole: bool, aborted: bool) -> None:
+def _check_outcomes(
+    job: Job, listener: Listener, worker: Any, whole: bool, aborted: bool
+) -> dict[str, int]:
     """Every node has one outcome, and it is one of those that it may have.
 
     Args:
@@ -226,6 +326,9 @@ def _check_outcomes(job: Job, listener: Listener, worker: Any, whole: bool, abor
         worker: its worker.
         whole: whether the run went on to its end.
         aborted: whether it was aborted, so that nothing is kept.
+
+    Returns:
+        The return codes.
     """
     codes = dict(worker.iter_node_retcodes())
     timeouts = list(worker.iter_keys_timeout())
@@ -237,7 +340,7 @@ def _check_outcomes(job: Job, listener: Listener, worker: Any, whole: bool, abor
     if len(set(timeouts)) != len(timeouts):
         raise Broken(f"timed out twice: {timeouts}")
     for node in job.nodes:
-        where = f"{node} ({job.command.text!r}, timeout {job.timeout})"
+        where = f"{node} ({describe(job.work)}, timeout {job.timeout})"
         outcomes = (node in codes) + (node in timeouts)
         if outcomes > 1 or (whole and not outcomes):
             raise Broken(f"{where}: {outcomes} outcomes")
@@ -246,17 +349,47 @@ def _check_outcomes(job: Job, listener: Listener, worker: Any, whole: bool, abor
         if whole and codes.get(node) != listener.codes.get(node):
             raise Broken(f"{where}: rc {codes.get(node)}, and {listener.codes.get(node)} in ev_hup")
         if node in codes:
-            if not aborted and (node in failures) is not (codes[node] == 255):
+            failed = codes[node] != 0 if isinstance(job.work, Copy) else codes[node] == 255
+            if not aborted and (node in failures) is not failed:
                 raise Broken(f"{where}: rc {codes[node]}, a failure: {node in failures}")
             said = worker.node_failure(node) if not aborted else None
-            _check_code(node, job, listener, codes[node], said)
+            if isinstance(job.work, Copy):
+                _check_copy(node, job.work, listener, codes[node], said)
+            else:
+                _check_command(node, job, job.work, listener, codes[node], said)
+    return codes
 
 
-def _check_code(
-    node: str, job: Job, listener: Listener, code: int, failure: Optional[Exception]
+def describe(work: Union[Command, Copy]) -> str:
+    """A command, or a copy, in short."""
+    return repr(work.text) if isinstance(work, Command) else repr(work)
+
+
+def _check_copy(
+    node: str, copy: Copy, listener: Listener, code: int, failure: Optional[Exception]
+) -> None:
+    if NODES[node].healthy:
+        allowed = [0]
+    elif node.startswith("cut"):
+        allowed = [0, 255]
+    else:
+        allowed = [1, 255]  # no SFTP, or none that goes far; no connection
+    if code not in allowed:
+        raise Broken(f"{node} ({copy}): rc {code} {failure!r}, not {allowed}")
+    told = listener.copied.get(node, 0)
+    if code == 0 and told != copies.size(copy.sample):
+        raise Broken(f"{node} ({copy}): {told} of {copies.size(copy.sample)} bytes in ev_written")
+
+
+def _check_command(
+    node: str,
+    job: Job,
+    command: Command,
+    listener: Listener,
+    code: int,
+    failure: Optional[Exception],
 ) -> None:
     expected = NODES[node]
-    command = job.command
     as_asked = expected.healthy or node.startswith("cut")
     allowed = {*expected.codes} if not as_asked else {command.code}
     if not expected.healthy:
@@ -299,15 +432,60 @@ def _empty_directory() -> Iterator[None]:
         raise Broken(f"temporary files are left: {left}")
 
 
+def _copied(
+    run: Run, copy: Copy, targets: dict[str, Path], codes: dict[str, int], place: Place
+) -> list[Copied]:
+    """What has to be looked at in the end."""
+    # None stands for two seconds, which a busy machine may need for something else.
+    grace = run.kill_grace == LONGEST_GRACE
+    found = []
+    for node, target in targets.items():
+        # What a throttled node is still to take may take longer than the grace.
+        healthy = NODES[node].healthy and not node.startswith("slow")
+        found.append(
+            Copied(
+                f"{copy} on {node}",
+                place.world.home(node) if copy.reverse else place.world.samples,
+                copy.sample,
+                target,
+                codes.get(node) == 0,
+                copy.existing,
+                copy.reverse or codes.get(node) in (0, 1) or (healthy and grace),
+            )
+        )
+    return found
+
+
+def _check_copied(copied: list[Copied]) -> None:
+    """Files are whole, and no temporary ones are left where none may be."""
+    for copy in copied:
+        if fault := copy.fault():
+            raise Broken(fault)
+    deadline = time.monotonic() + GONE_DEADLINE
+    while left := [path for copy in copied if copy.tidy for path in copy.temporaries()]:
+        if time.monotonic() > deadline:
+            raise Broken(f"temporary files are left on nodes: {left}")
+        threading.Event().wait(0.02)
+
+
+def _remove_copies(copied: list[Copied]) -> None:
+    for copy in copied:
+        for path in [copy.target, *copy.temporaries()]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def _check_processes(mark: str) -> None:
-    """No command of the scenario goes on."""
+    """No process of the scenario's goes on."""
     deadline = time.monotonic() + GONE_DEADLINE
     while True:
-        left = [pid for pid in processes_with(f"LABORATORY={mark}") if process_runs(pid)]
+        left = [pid for pid in processes_with(mark) if process_runs(pid)]
         if not left:
             return
         if time.monotonic() > deadline:
-            running = [_describe(pid) for pid in left]
+            running = [_tell(pid) for pid in left]
             for pid in left:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -328,7 +506,7 @@ def processes_with(mark: str) -> list[int]:
     return found
 
 
-def _describe(pid: int) -> str:
+def _tell(pid: int) -> str:
     with contextlib.suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         where = [

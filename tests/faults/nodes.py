@@ -80,6 +80,9 @@ PHASE: Mapping[str, Mapping[int, Rule]] = {
 
 _LINES = b"0123456789abcdef\n" * 1000
 
+# An SFTP server's greeting: version 3, no extensions.
+_SFTP_VERSION = b"\0\0\0\x05\x02\0\0\0\x03"
+
 
 class Misbehaviour(NamedTuple):
     """A command that does not do what commands do.
@@ -150,6 +153,14 @@ COMMAND: Mapping[str, Misbehaviour] = {
     "says-goodbye": _command(_p.accept, _p.say(_LINES), _p.break_off(_p.goodbye)),
     "garbles": _command(_p.accept, _p.say(_LINES), _p.break_off(_p.garble)),
     "half-packet": _command(_p.accept, _p.break_off(_p.giant)),
+    # These speak SFTP, for a while (filexfer-02, 3 and 4).
+    "sftp-greets": _command(_p.accept, _p.say(_SFTP_VERSION), hangs=True),
+    "sftp-leaves": _command(_p.accept, _p.say(_SFTP_VERSION), *_p.ok()[2:], codes=(0,)),
+    "sftp-breaks-off": _command(_p.accept, _p.say(_SFTP_VERSION), _p.break_off(_p.cut)),
+    "sftp-drivels": _command(_p.accept, _p.say(_SFTP_VERSION), _p.say(_LINES), hangs=True),
+    "sftp-half-packet": _command(_p.accept, _p.say(_SFTP_VERSION[:6]), hangs=True),
+    "sftp-giant-packet": _command(_p.accept, _p.say(b"\xff\xff\xff\xf4\x02"), hangs=True),
+    "sftp-old": _command(_p.accept, _p.say(b"\0\0\0\x05\x02\0\0\0\x02"), hangs=True),
 }
 
 
@@ -161,12 +172,14 @@ class Node(NamedTuple):
         killable: what it is told to end ends.
         hangs: only a command's timeout ends what it is asked for.
         codes: return codes that it may have; None where it may also do what it is asked for.
+        hangs_copies: only a copy's timeout ends one.
     """
 
     healthy: bool = False
     killable: bool = False
     hangs: bool = False
     codes: tuple[int, ...] = (255,)
+    hangs_copies: bool = False
 
 
 #: Every node by its name.
@@ -179,8 +192,13 @@ NODES: dict[str, Node] = {
     **{f"cut{index}": Node(codes=()) for index in range(1, CUT + 1)},
     **{f"raw-{name}": Node() for name in RAW},
     # A command that was granted, and of which nothing more is heard, may go on for ever.
-    **{f"phase-{name}": Node(hangs=name == "exec-request-success") for name in PHASE},
-    **{f"command-{n}": Node(hangs=m.hangs, codes=m.codes) for n, m in COMMAND.items()},
+    **{
+        f"phase-{name}": Node(hangs=name == hanging, hangs_copies=name == hanging)
+        for hanging in ["exec-request-success"]
+        for name in PHASE
+    },
+    # What they do when they are asked for SFTP is as bad: none of it is SFTP, or not for long.
+    **{f"command-{n}": Node(False, False, m.hangs, m.codes, True) for n, m in COMMAND.items()},
     "refused": Node(),
     "dropped": Node(),
     "nowhere": Node(),

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
+from tests.faults.copies import SAMPLES
 from tests.faults.nodes import HEALTHY, NODES
 from tests.servers.proxy import Plan
 
 #: Timeouts of the faulty nodes, in seconds: for each phase, and between signs of life.
 PHASE_TIMEOUT = 0.4
 KEEPALIVE = 0.1
+
+#: The longest that what is aborted gets to end, in seconds: enough for a busy machine.
+LONGEST_GRACE = 20.0
 
 
 class Command(NamedTuple):
@@ -38,10 +42,26 @@ class Command(NamedTuple):
     killed: bool = False
 
 
+class Copy(NamedTuple):
+    """A copy to nodes, or from them.
+
+    Attributes:
+        sample: what is copied, see copies.SAMPLES.
+        reverse: whether it comes from the nodes.
+        preserve: whether times and modes are preserved.
+        existing: whether there is an older file in its place.
+    """
+
+    sample: str
+    reverse: bool
+    preserve: bool
+    existing: bool
+
+
 class Job(NamedTuple):
     """One worker."""
 
-    command: Command
+    work: Union[Command, Copy]
     nodes: Sequence[str]
     stderr: bool
     timeout: Optional[float]
@@ -100,6 +120,8 @@ def _command(rng: random.Random, kill_grace: Optional[float]) -> Command:
     kind = rng.choice(_KINDS)
     if kind in ("hang", "stubborn") and kill_grace is None:
         kind = "echo"  # nobody would end it
+    if kind == "stubborn" and kill_grace == LONGEST_GRACE:
+        kind = "hang"  # it would take all of it
     if kind == "echo":
         return Command(mark + "echo ok", stdout=b"ok")
     if kind == "pause":
@@ -137,11 +159,20 @@ def _lines(number: int) -> bytes:
     return b"\n".join([b"0123456789"] * number)
 
 
-def _nodes(rng: random.Random, command: Command) -> list[str]:
+def _copy(rng: random.Random) -> Copy:
+    sample = rng.choice([*SAMPLES, "large", "tree"])
+    return Copy(
+        sample,
+        reverse=rng.random() < 0.4,
+        preserve=rng.random() < 0.3,
+        existing=sample != "tree" and rng.random() < 0.3,
+    )
+
+
+def _nodes(rng: random.Random, work: Union[Command, Copy]) -> list[str]:
     """20 to 50 nodes, some of them faulty: of a command that must be told to end, none."""
-    kinds = {
-        name: node for name, node in NODES.items() if (node.killable if command.killed else True)
-    }
+    killed = isinstance(work, Command) and work.killed
+    kinds = {name: node for name, node in NODES.items() if (node.killable if killed else True)}
     healthy = [name for name, node in kinds.items() if node.healthy]
     faulty = [name for name, node in kinds.items() if not node.healthy]
     count = rng.randint(20, 50)
@@ -152,12 +183,16 @@ def _nodes(rng: random.Random, command: Command) -> list[str]:
 
 
 def _job(rng: random.Random, kill_grace: Optional[float]) -> Job:
-    command = _command(rng, kill_grace)
-    nodes = _nodes(rng, command)
+    work = _copy(rng) if rng.random() < 0.3 else _command(rng, kill_grace)
+    nodes = _nodes(rng, work)
     timeout = rng.choice([None, None, None, 0.005, 0.05, 0.2, 1.0, 5.0])
-    if command.killed or any(NODES[name].hangs for name in nodes):
+    if isinstance(work, Copy):
+        # What is not SFTP may go on for ever, as a command may.
+        if any(NODES[name].hangs_copies for name in nodes):
+            timeout = rng.choice([0.2, 0.5, 2.0])
+    elif work.killed or any(NODES[name].hangs for name in nodes):
         timeout = rng.choice([0.1, 0.5, 1.0])
-    return Job(command, nodes, rng.random() < 0.5, timeout)
+    return Job(work, nodes, rng.random() < 0.5, timeout)
 
 
 def _plans(rng: random.Random) -> dict[str, Plan]:
@@ -172,20 +207,24 @@ def _plans(rng: random.Random) -> dict[str, Plan]:
         if name.startswith("cut"):
             kind = rng.choice(["cut", "reset", "drop", "corrupt"])
             # Key exchange and authentication are about 3,000 bytes each way.
-            after = rng.choice([rng.randrange(60), rng.randrange(3500), rng.randrange(60000)])
+            after = rng.randrange(rng.choice([60, 3500, 60_000, 600_000]))
             plans[name] = Plan(kind, rng.choice(["client", "server"]), after)
     return plans
 
 
 def _run(rng: random.Random) -> Run:
-    kill_grace = rng.choice([None, 0.0, 0.1, 1.0])
+    kill_grace = rng.choice([None, 0.0, 0.1, 1.0, LONGEST_GRACE])
     jobs = [_job(rng, kill_grace) for _ in range(rng.choice([1, 1, 1, 2, 3]))]
     kind = rng.choice(
         ["none"] * 8 + ["timeout", "abort", "abort worker", "raise", "abort in handler"]
     )
     by_event = kind in ("raise", "abort in handler")
     after = rng.randrange(1, 60) if by_event else rng.choice([0.01, 0.05, 0.2, 0.5])
-    if kind != "none" and kill_grace is None and any(job.command.killed for job in jobs):
+    if (
+        kind != "none"
+        and kill_grace is None
+        and any(isinstance(job.work, Command) and job.work.killed for job in jobs)
+    ):
         kind = "none"
     return Run(
         jobs,

@@ -20,14 +20,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import asyncssh
 
+from tests.faults.copies import make_samples
 from tests.faults.nodes import COMMAND, CUT, HEALTHY, NODES, PHASE, RAW, server_for
 from tests.servers.faults import dropping_address, refusing_address
 from tests.servers.phases import host_key
 from tests.servers.proxy import FaultyProxy, Plan
+from tests.servers.sftp import SFTP_SERVER
 from tests.servers.sshd import Sshd, node_address
 
 Block = dict[str, Any]
@@ -41,6 +43,9 @@ class World:
 
     Attributes:
         ssh_config: an OpenSSH client configuration file for every node of nodes.NODES.
+        homes: the directory of the OpenSSH nodes' home directories.
+        samples: a directory with the samples that are copied to nodes.
+        nodes: the home directories by node, of those that have one.
     """
 
     def __init__(self) -> None:
@@ -56,12 +61,19 @@ class World:
         )
         told: dict[str, Any] = json.loads(self._read_line())
         self.ssh_config: str = told["ssh_config"]
+        self.nodes: dict[str, str] = told["homes"]
+        self.homes = self._directory / "homes"
+        self.samples = self._directory / "samples"
 
     def _read_line(self) -> str:
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
             raise RuntimeError(f"the servers ended with {self._process.wait()}")
         return line
+
+    def home(self, node: str) -> Path:
+        """Where a node's relative paths begin."""
+        return Path(self.nodes[node])
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
         """Give the proxies new plans, for connections that are made from now on."""
@@ -90,6 +102,23 @@ class World:
 
 
 # -- the servers' process --------------------------------------------------------------------------
+
+
+def _sftp_at_home(script: Path, homes: Path) -> Path:
+    """Write a program for sshd's Subsystem: each address of the server has a home of its own."""
+    script.write_text(
+        f'#!/bin/sh\nset -- $SSH_CONNECTION\nexec {SFTP_SERVER} -d "{homes}/$3"\n',
+        encoding="ascii",
+    )
+    script.chmod(0o755)
+    return script
+
+
+def _make_home(home: Path) -> str:
+    home.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o777)  # for the nodes' account
+    make_samples(home)
+    return str(home)
 
 
 def _openssh(server: Sshd, kind: str) -> dict[str, Block]:
@@ -121,85 +150,122 @@ async def _pump(read: Any, write: Any, drain: Any, close: Any = None) -> bool:
     return True
 
 
+async def _run_for(process: Any) -> None:
+    """Run a command of asyncssh's server."""
+    local: Any = await asyncio.create_subprocess_shell(
+        process.command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    stdin = local.stdin
+    output = asyncio.gather(
+        _pump(local.stdout.read, process.stdout.write, process.stdout.drain),
+        _pump(local.stderr.read, process.stderr.write, process.stderr.drain),
+    )
+    feed = asyncio.ensure_future(_pump(process.stdin.read, stdin.write, stdin.drain, stdin.close))
+    gone = asyncio.ensure_future(process.channel.wait_closed())
+    await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
+    if not output.done() or not all(output.result()):
+        # The client went away: nobody reads what the command says any more.
+        output.cancel()
+        await asyncio.wait([output])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(local.pid, signal.SIGKILL)
+    gone.cancel()
+    code = await local.wait()
+    feed.cancel()
+    if code < 0:
+        process.exit_with_signal({-9: "KILL", -15: "TERM"}.get(code, "TERM"))
+    else:
+        process.exit(code)
+
+
 @contextlib.contextmanager
-def _asyncssh(directory: Path) -> Iterator[Block]:
-    """An asyncssh server with a thread for its loop; the block of its nodes."""
-    started = threading.Event()
-    stop: Any = None
-    block: Block = {}
+def _asyncssh(directory: Path, homes: Mapping[str, str]) -> Iterator[dict[str, Block]]:
+    """An asyncssh server for each node, given by home; their blocks. One thread is the loop's."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     user_key = asyncssh.generate_private_key("ssh-ed25519")
-
-    async def command(process: Any) -> None:
-        local: Any = await asyncio.create_subprocess_shell(
-            process.command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        stdin = local.stdin
-        output = asyncio.gather(
-            _pump(local.stdout.read, process.stdout.write, process.stdout.drain),
-            _pump(local.stderr.read, process.stderr.write, process.stderr.drain),
-        )
-        feed = asyncio.ensure_future(
-            _pump(process.stdin.read, stdin.write, stdin.drain, stdin.close)
-        )
-        gone = asyncio.ensure_future(process.channel.wait_closed())
-        await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
-        if not output.done() or not all(output.result()):
-            # The client went away: nobody reads what the command says any more.
-            output.cancel()
-            await asyncio.wait([output])
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(local.pid, signal.SIGKILL)
-        gone.cancel()
-        code = await local.wait()
-        feed.cancel()
-        if code < 0:
-            process.exit_with_signal({-9: "KILL", -15: "TERM"}.get(code, "TERM"))
-        else:
-            process.exit(code)
-
-    async def serve() -> None:
-        nonlocal stop
-        stop = asyncio.Event()
-        keys = asyncssh.import_authorized_keys(user_key.export_public_key().decode())
-        server = await asyncssh.listen(
-            "127.0.0.1",
-            0,
-            server_host_keys=[key],
-            authorized_client_keys=keys,
-            process_factory=command,
-            encoding=None,
-        )
-        block.update(HostName="127.0.0.1", Port=server.get_port(), HostKeyAlias="async", User="me")
-        started.set()
-        await stop.wait()
-        server.close()
-
     identity, known_hosts = directory / "async_key", directory / "async_hosts"
     identity.touch(0o600)
     identity.write_bytes(user_key.export_private_key())
     known_hosts.write_text(f"async {key.export_public_key().decode()}")
-    block.update(IdentityFile=identity, UserKnownHostsFile=known_hosts)
+    accepted = user_key.export_public_key().decode()
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_until_complete, args=[serve()])
+    thread = threading.Thread(target=loop.run_forever, name="asyncssh servers")
+
+    async def listen(home: str) -> Any:
+        return await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_host_keys=[key],
+            authorized_client_keys=asyncssh.import_authorized_keys(accepted),
+            process_factory=_run_for,
+            sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=home.encode()),
+            encoding=None,
+        )
+
+    async def close() -> None:
+        for server in servers.values():
+            server.close()
+            await server.wait_closed()
+        # What is still on its way (connections that end, commands) needs the loop.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    def wait_for(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(_STOP_DEADLINE)
+
     thread.start()
-    started.wait()
-    yield block
-    loop.call_soon_threadsafe(stop.set)
-    thread.join()
+    servers: dict[str, Any] = {}
+    try:
+        for node, home in homes.items():
+            servers[node] = wait_for(listen(home))
+        yield {
+            node: {
+                "HostName": "127.0.0.1",
+                "Port": server.get_port(),
+                "HostKeyAlias": "async",
+                "User": "me",
+                "IdentityFile": identity,
+                "UserKnownHostsFile": known_hosts,
+            }
+            for node, server in servers.items()
+        }
+    finally:
+        wait_for(close())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+class Servers(NamedTuple):
+    """What has been started.
+
+    Attributes:
+        blocks: configuration by node.
+        proxies: those whose plans change, by node.
+        homes: home directories by node, of those that have one.
+        ssh_config: a file with more configuration.
+    """
+
+    blocks: dict[str, Block]
+    proxies: dict[str, FaultyProxy]
+    homes: dict[str, str]
+    ssh_config: Path
 
 
 @contextlib.contextmanager
-def _servers(directory: Path) -> Iterator[tuple[dict[str, Block], dict[str, FaultyProxy], Path]]:
-    """All servers: configuration blocks by node, the proxies, a file with more configuration."""
+def _servers(directory: Path) -> Iterator[Servers]:
+    """All servers."""
     from pyclustershell.loopback import LoopbackCluster
 
     blocks: dict[str, Block] = {}
     proxies: dict[str, FaultyProxy] = {}
+    homes: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         for kind, settings in (
@@ -208,20 +274,32 @@ def _servers(directory: Path) -> Iterator[tuple[dict[str, Block], dict[str, Faul
             ("single", {"MaxSessions": 1}),
         ):
             (directory / kind).mkdir()
-            server = enter(Sshd(directory / kind, **settings))
+            place = directory / "homes" / kind
+            sftp = f"sftp {_sftp_at_home(directory / f'{kind}-sftp', place)}"
+            server = enter(Sshd(directory / kind, Subsystem=sftp, **settings))
             blocks.update(_openssh(server, kind))
+            for index in range(1, HEALTHY[kind] + 1):
+                homes[f"{kind}{index}"] = _make_home(place / node_address(index))
             if kind == "ssh":
-                for index in range(1, HEALTHY["slow"] + 1):
-                    proxies[f"slow{index}"] = enter(FaultyProxy(("127.0.0.1", server.port)))
-                for index in range(1, CUT + 1):
-                    proxies[f"cut{index}"] = enter(FaultyProxy(("127.0.0.1", server.port)))
-                for name, proxy in proxies.items():
+                behind_proxies = [
+                    *(f"slow{index}" for index in range(1, HEALTHY["slow"] + 1)),
+                    *(f"cut{index}" for index in range(1, CUT + 1)),
+                ]
+                # Behind those that have names.
+                for index, name in enumerate(behind_proxies, HEALTHY["ssh"] + 1):
+                    address = node_address(index)
+                    proxy = proxies[name] = enter(FaultyProxy((address, server.port)))
+                    homes[name] = _make_home(place / address)
                     where = {"HostName": "127.0.0.1", "Port": proxy.port}
                     blocks[name] = {**blocks["ssh1"], **where}
         cluster = enter(LoopbackCluster(f"loop[1-{HEALTHY['loop']}]"))
-        asyncssh_block = enter(_asyncssh(directory))
-        for index in range(1, HEALTHY["async"] + 1):
-            blocks[f"async{index}"] = asyncssh_block
+        homes.update({node: _make_home(Path(cluster.home(node))) for node in cluster.nodes})
+        async_homes = {
+            f"async{index}": _make_home(directory / "homes" / f"async{index}")
+            for index in range(1, HEALTHY["async"] + 1)
+        }
+        homes.update(async_homes)
+        blocks.update(enter(_asyncssh(directory, async_homes)))
         key = host_key()
         known = directory / "known_hosts"
         known.write_text(f"phases {key.get_name()} {key.get_base64()}\n")
@@ -241,29 +319,34 @@ def _servers(directory: Path) -> Iterator[tuple[dict[str, Block], dict[str, Faul
         blocks["refused"] = {**faulty, "Port": enter(refusing_address())[1]}
         blocks["dropped"] = {**faulty, "Port": enter(dropping_address())[1]}
         blocks["nowhere"] = {**faulty, "HostName": "nowhere.invalid"}
-        yield blocks, proxies, Path(cluster.ssh_config)
+        yield Servers(blocks, proxies, homes, Path(cluster.ssh_config))
 
 
 def _main(directory: Path) -> None:
     directory.chmod(0o755)
     # asyncssh leaves a coroutine behind where a client goes away.
     warnings.simplefilter("ignore", RuntimeWarning)
-    with _servers(directory) as (blocks, proxies, more):
+    samples = directory / "samples"
+    samples.mkdir()
+    make_samples(samples)
+    with _servers(directory) as servers:
         lines = [
             f"Host {name}\n"
             + "".join(f"    {keyword} {value}\n" for keyword, value in block.items())
             + "    IdentitiesOnly yes\n    StrictHostKeyChecking yes\n"
-            for name, block in blocks.items()
+            for name, block in servers.blocks.items()
         ]
         config = directory / "ssh_config"
-        config.write_text(more.read_text() + "".join(lines))
-        missing = [name for name in NODES if name not in blocks and not name.startswith("loop")]
+        config.write_text(servers.ssh_config.read_text() + "".join(lines))
+        missing = [
+            name for name in NODES if name not in servers.blocks and not name.startswith("loop")
+        ]
         if missing:
             raise RuntimeError(f"no servers for {missing}")
-        print(json.dumps({"ssh_config": str(config)}), flush=True)
+        print(json.dumps({"ssh_config": str(config), "homes": servers.homes}), flush=True)
         for line in sys.stdin:
             for name, plan in json.loads(line).items():
-                proxies[name].plan = Plan(*plan)
+                servers.proxies[name].plan = Plan(*plan)
             print("{}", flush=True)
 
 

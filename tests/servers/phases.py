@@ -318,7 +318,7 @@ def command(*steps: Step, window: int = 1 << 21, packet: int = 1 << 15) -> dict[
     """Rules with which every channel is granted, and every command is what the steps say.
 
     Args:
-        steps: called in order when a command is asked for.
+        steps: called in order when a command or a subsystem is asked for.
         window: how many bytes of standard input the server takes at first.
         packet: how many in one packet.
     """
@@ -329,7 +329,7 @@ def command(*steps: Step, window: int = 1 << 21, packet: int = 1 << 15) -> dict[
     def run(peer: Peer, payload: bytes) -> None:
         message = Message(payload)
         message.get_int()
-        if message.get_text() == "exec":
+        if message.get_text() in ("exec", "subsystem"):
             for step in steps:
                 step(peer)
 
