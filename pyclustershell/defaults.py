@@ -49,7 +49,7 @@ TASK_INFO: dict[str, Any] = {
     "command_timeout": 0,
     "ssh_pool_size": None,  # connections open at once; None: as many as the fanout
     "ssh_idle_ttl": 60.0,  # seconds
-    "line_limit": 64 << 20,  # bytes of one line of a node's output; None: as many as come
+    "line_limit": 64 << 20,  # bytes of one line of output; None: as many as come
     "ssh_kill_grace": 2.0,  # seconds between TERM and KILL; None: leave the command running
 }
 

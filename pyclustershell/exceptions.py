@@ -279,6 +279,22 @@ class SessionError(NodeError):
     phase = "session"
 
 
+class LineTooLongError(SessionError):
+    """A command printed a line that is longer than the info key ``line_limit`` allows."""
+
+    @classmethod
+    def of(cls, node: str, sname: str, limit: int) -> LineTooLongError:
+        """The failure of one node.
+
+        Args:
+            node: the node's name, or the key of a local command.
+            sname: the stream: 'stdout' or 'stderr'.
+            limit: how many bytes a line may have.
+        """
+        cause = f"A line of {sname} is longer than {limit} bytes"
+        return cls(node, cause, f"{cause} (the info key 'line_limit'): the command was ended.")
+
+
 class ConnectionLostError(SessionError):
     """The connection broke while the command may have been running. It is not run again."""
 

@@ -13,7 +13,7 @@ import pytest
 from pyclustershell import EventHandler, NodeSet, WorkerPopen, WorkerSsh
 from pyclustershell.engine.client import EngineClient
 from pyclustershell.engine.engine import Engine
-from pyclustershell.exceptions import WorkerError
+from pyclustershell.exceptions import LineTooLongError, WorkerError
 from pyclustershell.task import Task
 from pyclustershell.transport.state import Exited, Output, Started, TimedOut
 from pyclustershell.worker.exec import CopyClient, ExecClient, ExecWorker, replace_keywords
@@ -524,3 +524,76 @@ def test_a_worker_without_processes(task: Task) -> None:
         ("hup", "node2", 0),
     ]
     assert handler.events[-1] == ("close", "CountdownWorker", False)
+
+
+# -- lines that are too long --
+
+ENDLESS = "echo begun; exec tr '\\0' x < /dev/zero"
+
+
+def test_a_line_that_is_too_long_fails_its_node_only(task: Task) -> None:
+    task.set_info("line_limit", 100_000)
+    recorder = Recorder()
+    command = f"case %h in node2) {ENDLESS};; esac; head -c 90000 /dev/zero"
+    worker = run(task, NODES, recorder, command=command)
+    [(failure, nodes)] = worker.iter_failures()
+    assert (failure.node, str(nodes)) == ("node2", "node2")
+    assert isinstance(failure, LineTooLongError)
+    assert failure.cause == "A line of stdout is longer than 100000 bytes"
+    assert worker.node_buffer("node2") == b"begun"
+    assert worker.node_buffer("node1") == worker.node_buffer("node3") == bytes(90_000)
+    assert dict(worker.iter_node_retcodes()) == {"node1": 0, "node2": 255, "node3": 0}
+    assert [event for event in recorder.events if event[:2] == ("hup", "node2")] == [
+        ("hup", "node2", 255)
+    ]
+    assert b"'line_limit'" in (worker.node_error("node2") or b"")
+
+
+def test_no_limit_is_no_limit(task: Task) -> None:
+    task.set_info("line_limit", None)
+    worker = run(task, "node1", command="head -c 3000000 /dev/zero")
+    assert worker.node_buffer("node1") == bytes(3_000_000)
+
+
+def test_a_command_for_all_nodes_fails_for_all_of_them(task: Task) -> None:
+    task.set_info("line_limit", 100_000)
+    worker = run(task, NODES, command=f": %hosts; {ENDLESS} >&2", stderr=True)
+    [(failure, nodes)] = worker.iter_failures()
+    assert failure.cause == "A line of stderr is longer than 100000 bytes"
+    assert sorted(nodes) == ["node1", "node2", "node3"]
+
+
+def test_a_local_command_with_an_endless_line(task: Task) -> None:
+    task.set_info("line_limit", 100_000)
+    worker: Any = task.shell(ENDLESS, key="k")
+    task.resume()
+    assert worker.retcode() == 255
+    [(failure, keys)] = task.iter_failures()
+    assert (failure.node, keys) == ("k", ["k"])
+
+
+def test_rsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
+    program = tmp_path / "rsh"
+    program.write_text(f"#!/bin/sh\n{ENDLESS}\n")
+    program.chmod(0o755)
+    task.set_info("rsh_path", str(program))
+    task.set_info("line_limit", 100_000)
+    worker = WorkerRsh("node1", None, None, command="true")
+    task.schedule(worker)
+    task.resume()
+    [(failure, nodes)] = worker.iter_failures()
+    assert (type(failure), str(nodes)) == (LineTooLongError, "node1")
+
+
+def test_pdsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
+    program = tmp_path / "pdsh"
+    program.write_text(f"#!/bin/sh\necho node1: begun\nprintf 'node2: '\n{ENDLESS}\n")
+    program.chmod(0o755)
+    task.set_info("pdsh_path", str(program))
+    task.set_info("line_limit", 100_000)
+    worker = WorkerPdsh("node[1-2]", None, None, command="true")
+    task.schedule(worker)
+    task.resume()
+    [(failure, nodes)] = worker.iter_failures()
+    assert (type(failure), sorted(nodes)) == (LineTooLongError, ["node1", "node2"])
+    assert worker.node_buffer("node1") == b"begun"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pyclustershell import EventHandler
-from pyclustershell.exceptions import TimeoutError, WorkerError
+from pyclustershell.exceptions import LineTooLongError, TimeoutError, WorkerError
 from pyclustershell.task import Task
 from pyclustershell.worker.stream import StreamClient, StreamWorker, WorkerSimple
 from pyclustershell.writebuffer import HIGH_WATER
@@ -385,3 +385,21 @@ def test_a_client_class_of_ones_own(task: Task) -> None:
     assert started == ["k"]
     assert repr(worker) == "<StreamWorker of stdout>"
     assert repr(worker.clients[0]) == "<Announced k: no open stream>"
+
+
+def test_a_line_that_is_too_long_fails_its_worker_only(task: Task) -> None:
+    task.set_info("line_limit", 100)
+    long, short = Recorder(), Recorder()
+    first = StreamWorker(long, key="long")
+    first.set_reader("stdout", ended_pipe(b"begun\n" + bytes(60)))
+    first.set_reader("news", ended_pipe(bytes(101)))
+    second = StreamWorker(short, key="short")
+    second.set_reader("stdout", ended_pipe(bytes(100)))
+    task.schedule(first)
+    run(task, second)
+    [(failure, keys)] = task.iter_failures()
+    assert (type(failure), keys) == (LineTooLongError, ["long"])
+    assert failure.cause == "A line of news is longer than 100 bytes"
+    assert long.events[-2:] == [("hup", "long", 255), ("close", "StreamWorker", False)]
+    assert short.events[-2:] == [("hup", "short", None), ("close", "StreamWorker", False)]
+    assert second.read() == bytes(100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Optional
 
-from ..exceptions import NodeError, SessionError
+from ..exceptions import LineTooLongError, NodeError, SessionError
 from ..linebuffer import LineBuffer
 from ..writebuffer import WriteBuffer
 from .connection import Connection
@@ -166,15 +166,8 @@ class RemoteCommand(RemoteSession[CommandState, CommandEvent]):
             self._deliver(Output(sname, lines))
         elif self._line_limit is not None and buffer.size > self._line_limit:
             # A line that never ends would take all memory: of all nodes, it fails this one.
-            cause = f"A line of {sname} is longer than {self._line_limit} bytes"
             self.abort()
-            self._fail(
-                SessionError(
-                    self.settings.node,
-                    cause,
-                    f"{cause} (the info key 'line_limit'): the command was ended.",
-                )
-            )
+            self._fail(LineTooLongError.of(self.settings.node, sname, self._line_limit))
 
     def _flush_lines(self) -> None:
         for sname, buffer in (("stdout", self._stdout), ("stderr", self._stderr)):

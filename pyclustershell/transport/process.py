@@ -14,12 +14,13 @@ from functools import partial
 from typing import Any, Callable, Optional, Union
 
 from ..engine.engine import READ, WRITE, Engine, Watch
+from ..exceptions import LineTooLongError
 from ..linebuffer import LineBuffer
 from ..printable import printable
 from ..writebuffer import WriteBuffer
 from .pipes import PipeEnd, reader, writer
 from .reaper import Reaper
-from .state import Exited, Output, Record, Started, Written
+from .state import Exited, Failed, Output, Record, Started, Written
 
 _READ_SIZE = 65536
 
@@ -39,11 +40,14 @@ class LocalProcess:
         command: a string for the shell, or a program and its arguments.
         engine: the engine.
         reaper: sees to the KILL after a TERM.
-        deliver: called on the engine's thread with each record: Started, Output..., then Exited,
-            once, last.
+        deliver: called on the engine's thread with each record: Started, Output..., then Exited or
+            Failed, once, last.
         merge_stderr: whether stderr comes in stdout, in the order in which both were written.
         env: environment variables to add.
         kill_grace: seconds between TERM and KILL when it is aborted; None: do not kill.
+        name: the node's name, or the command's key: whose failure it is.
+        line_limit: how many bytes one line of output may have; None for any number. A process
+            that prints a longer one is aborted, and fails.
 
     Attributes:
         stdin: what is to be sent to it; see :meth:`send_input`. Another buffer can be put here
@@ -59,7 +63,11 @@ class LocalProcess:
         merge_stderr: bool = False,
         env: Optional[Mapping[str, str]] = None,
         kill_grace: Optional[float] = 2.0,
+        name: str = "",
+        line_limit: Optional[int] = None,
     ) -> None:
+        self._name = name
+        self._line_limit = line_limit
         self._command = command
         self._engine = engine
         self._reaper = reaper
@@ -129,6 +137,10 @@ class LocalProcess:
             lines = buffer.feed(data)
             if lines:
                 self._deliver(Output(sname, lines))
+            elif self._line_limit is not None and buffer.size > self._line_limit:
+                # A line that never ends would take all memory: of all commands, it fails this one.
+                self.abort()
+                self._deliver(Failed(LineTooLongError.of(self._name, sname, self._line_limit)))
             return
         self._engine.unregister(self._watches.pop(stream))
         stream.close()

@@ -128,6 +128,8 @@ class ExecClient(LocalClient):
             merge_stderr=not self._stderr,
             env=env,
             kill_grace=task.info("ssh_kill_grace"),
+            name=str(self.key),
+            line_limit=task.info("line_limit"),
         )
 
     def _hand_on(self, record: Record) -> None:

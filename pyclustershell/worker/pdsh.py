@@ -6,7 +6,7 @@ import errno
 import re
 from typing import Any, NamedTuple, Optional
 
-from ..exceptions import WorkerError
+from ..exceptions import LineTooLongError, WorkerError
 from ..nodeset import NodeSet
 from ..transport.state import Aborted, Exited, Failed, Output, Record, Started, TimedOut, Written
 from .exec import CommandLine, CopyClient, ExecClient, ExecWorker
@@ -66,7 +66,7 @@ class PdshClient(ExecClient):
     """The command of all nodes through one ``pdsh``.
 
     pdsh labels each line with its node, and tells on its stderr how a node ended, unless that was
-    well: those nodes end with pdsh.
+    well: those nodes end with pdsh. Where one prints a line that is too long, they fail together.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -157,7 +157,7 @@ class PdshClient(ExecClient):
 
     def _trouble(self, record: Record) -> str:
         """What went wrong with pdsh itself, if anything."""
-        if isinstance(record, Failed):
+        if isinstance(record, Failed) and not isinstance(record.error, LineTooLongError):
             return f"cannot run pdsh: {record.error}"
         if isinstance(record, Exited) and record.rc > 0:
             words = b"; ".join(self._own_words).decode(errors="replace")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from ..engine.engine import Engine
 from ..transport.process import LocalProcess
-from ..transport.state import Exited, Record
+from ..transport.state import Exited, Failed, Record
 from .command import CommandClient, CommandWorker, LocalClient
 
 if TYPE_CHECKING:
@@ -28,10 +28,12 @@ class PopenClient(LocalClient):
             self._deliver,
             merge_stderr=not self._worker.stderr,
             kill_grace=task.info("ssh_kill_grace"),
+            name=str(self._key),
+            line_limit=task.info("line_limit"),
         )
 
     def _deliver(self, record: Record) -> None:
-        if isinstance(record, Exited):
+        if isinstance(record, (Exited, Failed)):
             self._worker.set_retcode(record.rc)
         super()._deliver(record)
 

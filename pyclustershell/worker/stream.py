@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from ..engine.client import EngineClient
 from ..engine.engine import READ, WRITE, Engine, Watch
-from ..exceptions import WorkerError
+from ..exceptions import LineTooLongError, NodeError, WorkerError
 from ..linebuffer import LineBuffer
-from ..transport.state import Output, Started
+from ..transport.state import Failed, Output, Started
 from ..writebuffer import WriteBuffer
 from .worker import Worker
 
@@ -165,6 +165,7 @@ class StreamClient(EngineClient):
         self.readers: dict[str, _Reader] = {}
         self.writers: dict[str, _Writer] = {}
         self._engine: Optional[Engine] = None
+        self._line_limit: Optional[int] = None
         self._ended = False
 
     def __repr__(self) -> str:
@@ -187,6 +188,7 @@ class StreamClient(EngineClient):
             engine.finished(self)
             return
         self._engine = engine
+        self._line_limit = self.worker.bound_task().info("line_limit")
         engine.start_clock(self)
         self.worker.deliver(self.key, Started())
         for reader in self.readers.values():
@@ -222,6 +224,9 @@ class StreamClient(EngineClient):
             lines = reader.lines.feed(data)
             if lines:
                 self.worker.deliver(self.key, Output(reader.name, lines))
+            elif self._line_limit is not None and reader.lines.size > self._line_limit:
+                # A line that never ends would take all memory: of all workers, it fails this one.
+                self._fail(LineTooLongError.of(str(self.key), reader.name, self._line_limit))
             return
         reader.close()
         self._flush(reader)
@@ -294,6 +299,13 @@ class StreamClient(EngineClient):
             self._engine.finished(self)
         self.worker.deliver_end(self.key, timed_out)
 
+    def _fail(self, error: NodeError) -> None:
+        self._ended = True
+        self._close_streams()
+        if self._engine is not None:
+            self._engine.finished(self)
+        self.worker.deliver(self.key, Failed(error))
+
     def _close_streams(self) -> None:
         for stream in self._streams():
             stream.close()
@@ -314,7 +326,8 @@ class StreamWorker(Worker):
     Each line that a reader brings is told through ``ev_read(worker, key, sname, msg)``, what a
     writer has taken through ``ev_written``. The worker ends when the last stream that retains it
     does: a reader at its end of file, a writer after :meth:`set_write_eof`. Then, also after a
-    timeout, comes ``ev_hup(worker, key, None)``, and ``ev_close``.
+    timeout, comes ``ev_hup(worker, key, None)``, and ``ev_close``. A line that is longer than the
+    task's ``line_limit`` ends it, too: it has failed then, with 255 in the place of None.
 
     Args:
         handler: an EventHandler, or None; it is given the key where it is told of a node.
