@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from paramiko.ssh_exception import IncompatiblePeer
+from paramiko.ssh_exception import IncompatiblePeer, SSHException
 
 from ..exceptions import ConnectionLostError, HandshakeError, NodeError
 from .auth.authenticator import Authenticator
@@ -31,6 +31,9 @@ def diagnose(
     error = transport.get_exception()
     said, below = transport.disconnect_message, stream.why_ended()
     if state is ConnectionState.LEASED:
+        if below is None and isinstance(error, SSHException):
+            # Not the network's doing: what has come cannot be taken.
+            below = str(error)
         if said:
             sentence = f"Received disconnect from {stream.address} port {settings.port}: {said}"
         elif below:

@@ -11,6 +11,7 @@ from paramiko.auth_handler import AuthHandler
 from paramiko.common import cMSG_USERAUTH_REQUEST
 from paramiko.message import Message
 
+from .bounds import check_questions
 from .then import Then
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class ClientAuthHandler(AuthHandler):
         self._host = ""
         self._mechanism = b""
         self._gss: Any = None
+        self._rounds = 0
 
     def start_gssapi(self, user: str, host: str, delegate: bool) -> None:
         """Authenticate by GSSAPI (RFC 4462), where :func:`gssapi_obstacle` says nothing.
@@ -146,6 +148,11 @@ class ClientAuthHandler(AuthHandler):
             self._begin_gssapi()
         else:
             super()._parse_service_accept(m)
+
+    def _parse_userauth_info_request(self, m: Message) -> None:
+        self._rounds += 1
+        check_questions(m, self._rounds)
+        super()._parse_userauth_info_request(m)
 
     def _parse_userauth_failure(self, m: Message) -> None:
         # paramiko keeps the list only where the method itself is not in it.

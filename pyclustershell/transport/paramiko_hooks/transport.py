@@ -7,7 +7,7 @@ import logging
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Callable, Optional, cast
+from typing import Any, Callable, ClassVar, Optional, cast
 
 import paramiko
 from paramiko import IncompatiblePeer, SSHException
@@ -31,6 +31,7 @@ from ..packets import PacketCodec
 from ..stream import PacketStream
 from . import algorithms
 from .auth import ClientAuthHandler
+from .bounds import Inflater, check_extensions
 from .channel import CHANNEL_MESSAGES, ClientChannel, string, text_of
 from .then import Then
 
@@ -103,6 +104,11 @@ class ClientTransport(paramiko.Transport):
     _preferred_kex = algorithms.KEX
     _preferred_keys = algorithms.KEYS
     _preferred_pubkeys = algorithms.PUBKEYS
+
+    _compression_info: ClassVar[dict[str, Any]] = {
+        name: (compressor, decompressor and Inflater)
+        for name, (compressor, decompressor) in paramiko.Transport._compression_info.items()
+    }
 
     #: The last attempt to authenticate, and what the server said to it.
     auth_answer: ClientAuthHandler
@@ -451,6 +457,10 @@ class ClientTransport(paramiko.Transport):
                 names = [printable(name) for name in offered]
                 return IncompatiblePeer(algorithms.explain_mismatch(kind, names, self._known(kind)))
         return None
+
+    def _parse_ext_info(self, m: Message) -> None:
+        check_extensions(m)
+        super()._parse_ext_info(m)
 
     def _parse_disconnect(self, m: Message) -> None:
         # paramiko only logs it. It is the reason that the user wants to read.
