@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
+from . import platform
+
 
 def config_paths(config_name: str) -> list[str]:
     """Where a configuration file may be; the later in the list, the higher its precedence.
@@ -23,7 +25,7 @@ def config_paths(config_name: str) -> list[str]:
         os.path.expanduser("~/.local/etc/clustershell"),
         os.path.join(sys.prefix, "etc/clustershell"),
     ]
-    if sys.platform == "win32" and os.environ.get("APPDATA"):
+    if platform.WINDOWS and os.environ.get("APPDATA"):
         directories.append(os.path.join(os.environ["APPDATA"], "clustershell"))
     config_home = os.environ.get("XDG_CONFIG_HOME", os.path.expanduser("~/.config"))
     directories.append(os.path.join(config_home, "clustershell"))

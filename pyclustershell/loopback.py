@@ -18,12 +18,12 @@ import atexit
 import os
 import re
 import shlex
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Optional, Protocol, Union
 
+from . import platform
 from .engine.limits import ensure_descriptors
 from .exceptions import PyClusterShellError
 from .nodeset import NodeSet
@@ -37,7 +37,7 @@ from .transport.server.server import (
 
 __all__ = ["LoopbackCluster"]
 
-DEFAULT_SHELL = ("cmd.exe", "/c") if sys.platform == "win32" else ("/bin/sh", "-c")
+DEFAULT_SHELL = ("cmd.exe", "/c") if platform.WINDOWS else ("/bin/sh", "-c")
 
 # sshd's default.
 DEFAULT_MAX_SESSIONS = 10

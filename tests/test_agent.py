@@ -7,7 +7,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import paramiko
 import pytest
 from paramiko.message import Message
 
+from pyclustershell import platform
 from pyclustershell.transport.auth import agent
 from pyclustershell.transport.auth.agent import AgentClient, AgentError, AgentKey, Identity
 from pyclustershell.transport.auth.keystore import KeyStore
@@ -234,7 +234,7 @@ IDENTITIES = framed(b"\x0c" + (1).to_bytes(4, "big") + strings(b"blob", b"me@her
 
 @pytest.fixture
 def _windows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(platform, "WINDOWS", True)
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Callable, Optional
 
 import pytest
 
+from pyclustershell import platform
 from pyclustershell.exceptions import (
     ConnectionLostError,
     CopyError,
@@ -202,7 +203,7 @@ def test_an_own_link_in_the_place_of_a_file_is_replaced(task: Task, tmp_path: Pa
 def test_windows_hosts_refuse_more(
     task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_WINDOWS", True)
+    monkeypatch.setattr(platform, "WINDOWS_PATHS", True)
     refused = [b"C:evil", b"..\\evil", b"CON", b"file:stream", b"dot."]
     listing = Listing(*((name, FILE) for name in refused), (b"good", FILE))
     with scripted_nodes(listing.script) as nodes:

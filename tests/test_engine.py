@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pyclustershell.engine import platform
+from pyclustershell import platform
 from pyclustershell.engine.client import EngineClient
 from pyclustershell.engine.engine import READ, Engine
 from pyclustershell.engine.port import EnginePort, Mailbox

@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from pyclustershell import platform
 from pyclustershell.exceptions import (
     HostKeyChangedError,
     HostKeyRevokedError,
@@ -592,7 +593,7 @@ class Msvcrt:
 
 def test_the_lock_of_windows(known_hosts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     msvcrt = Msvcrt(refusals=2)
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(platform, "WINDOWS", True)
     monkeypatch.setattr(filelock, "import_module", lambda _name: msvcrt)
     write(known_hosts, line("old", 1))
     with knownhosts.held_open(str(known_hosts)) as descriptor:

@@ -45,6 +45,10 @@ POSIX_ONLY |= {"syslog", "termios", "tty"}
 # What a module of layer 0 has no use for: descriptors, threads' clocks, processes, the network.
 NO_VALUES = {"asyncio", "select", "selectors", "signal", "socket", "ssl"}
 
+# Who may ask what system this is: one module. (The other one asks how paths are quoted.)
+MAY_ASK = {f"{PACKAGE}.platform", f"{PACKAGE}.nodesets.groupsconf"}
+ASKS = {"sys.platform", "os.name", "os.uname", "platform.system"}
+
 
 def modules() -> dict[str, Path]:
     """The package's modules by dotted name."""
@@ -151,6 +155,35 @@ def test_values_need_the_standard_library_only(module: str) -> None:
     if sys.version_info >= (3, 10):
         # PyYAML is an extra, imported when a group file is read.
         assert found - sys.stdlib_module_names - {"yaml"} == set()
+
+
+def questions(path: Path) -> list[str]:
+    """Where a file asks what system this is."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    asked = [(node.lineno, ast.unparse(node)) for node in nodes if isinstance(node, ast.Attribute)]
+    asked += [
+        (node.lineno, f"{node.module}.{alias.name}")
+        for node in nodes
+        if isinstance(node, ast.ImportFrom) and not node.level
+        for alias in node.names
+    ]
+    return [f"line {line}: {name}" for line, name in asked if name in ASKS]
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in MAY_ASK])
+def test_only_one_module_asks_what_system_this_is(module: str) -> None:
+    assert questions(MODULES[module]) == []
+
+
+def test_this_test_sees_questions(tmp_path: Path) -> None:
+    path = tmp_path / "module.py"
+    path.write_text("import os, sys\nfrom sys import platform\nsys.platform.startswith(os.name)\n")
+    assert sorted(questions(path)) == [
+        "line 2: sys.platform",
+        "line 3: os.name",
+        "line 3: sys.platform",
+    ]
 
 
 def test_this_test_sees_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

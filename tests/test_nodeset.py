@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pyclustershell import nodeset
+from pyclustershell import nodeset, platform
 from pyclustershell.defaults import DEFAULTS, config_paths
 from pyclustershell.exceptions import NodeSetError, NodeSetParseError, NodeSetParseRangeError
 from pyclustershell.nodeset import (
@@ -359,7 +359,7 @@ def test_configuration_is_looked_for_where_clustershell_looks(
 ) -> None:
     monkeypatch.setenv("CLUSTERSHELL_CFGDIR", "/there")
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/me/config")
-    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(platform, "WINDOWS", True)
     monkeypatch.setenv("APPDATA", "/appdata")
     monkeypatch.setattr(sys, "prefix", "/venv")
     paths = [Path(path).as_posix() for path in config_paths("groups.conf")]

@@ -63,7 +63,7 @@ def play() -> None:
     builtins.__import__ = restricted
     pipe: Any = import_module("paramiko.pipe")
     pipe.make_pipe = pipe.WindowsPipe
-    from pyclustershell.engine import platform
+    from pyclustershell import platform
 
     platform.SOCKETS_ONLY = True
     platform.LONGEST_SLEEP = 0.5

@@ -10,8 +10,8 @@ import time
 from collections import deque
 from typing import Any, Callable, Optional, Union
 
+from .. import platform
 from ..exceptions import AlreadyRunningError, TimeoutError
-from . import platform
 from .client import EngineClient
 from .polling import HasFileno
 from .port import EnginePort, Mailbox

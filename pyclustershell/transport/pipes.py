@@ -12,7 +12,7 @@ import threading
 from contextlib import suppress
 from typing import IO, Optional, Protocol
 
-from ..engine import platform
+from .. import platform
 
 _CHUNK = 65536
 

@@ -6,13 +6,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, Optional, Union
 
+from .. import platform
 from ..engine.engine import READ, WRITE, Engine, Watch
 from ..exceptions import LineTooLongError
 from ..linebuffer import LineBuffer
@@ -105,7 +105,7 @@ class LocalProcess:
             env=env,
             bufsize=0,
             # A group of its own, so that all of it can be signalled, and Ctrl-C is ours alone.
-            start_new_session=sys.platform != "win32",
+            start_new_session=platform.PROCESS_GROUPS,
         )
 
     def start(self) -> None:
@@ -285,16 +285,15 @@ class PipedProcess:
 
     @staticmethod
     def _spawn(command: str) -> subprocess.Popen[bytes]:
-        posix = sys.platform != "win32"
         shell = os.environ.get("SHELL") or "/bin/sh"
         return subprocess.Popen(  # noqa: S603 the user's own command
-            [shell, "-c", f"exec {command}"] if posix else command,
-            shell=not posix,
+            command if platform.WINDOWS else [shell, "-c", f"exec {command}"],
+            shell=platform.WINDOWS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            start_new_session=posix,
+            start_new_session=platform.PROCESS_GROUPS,
         )
 
     def _start_thread(self, what: str, work: Callable[[], Any]) -> threading.Thread:
@@ -370,10 +369,10 @@ class PipedProcess:
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     """Send a signal to a process and its descendants, as far as they stayed in its group."""
     with suppress(ProcessLookupError, PermissionError):
-        if sys.platform == "win32":
-            process.terminate()
-        else:
+        if platform.PROCESS_GROUPS:
             os.killpg(process.pid, number)
+        else:
+            process.terminate()
 
 
 def _reap(process: subprocess.Popen[bytes], reaper: Reaper, grace: float) -> None:
@@ -386,7 +385,7 @@ def _reap(process: subprocess.Popen[bytes], reaper: Reaper, grace: float) -> Non
         if process.poll() is not None:
             return
         if waited >= grace:
-            if sys.platform != "win32":
+            if platform.PROCESS_GROUPS:
                 _signal_group(process, signal.SIGKILL)
             process.wait()
             return

@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 
+from .. import platform
+
 #: A command that says more than this many bytes is ended.
 MAX_OUTPUT = 64 * 1024 * 1024
 
@@ -39,7 +41,7 @@ def run_upcall(command: str, directory: str | None, timeout: float) -> tuple[int
         cwd=directory or None,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        start_new_session=os.name == "posix",
+        start_new_session=platform.PROCESS_GROUPS,
     )
     deadline = time.monotonic() + timeout
     chunks: list[bytes] = []
@@ -80,7 +82,7 @@ def _read(process: subprocess.Popen[bytes], chunks: list[bytes]) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a command, with all that it started where there are process groups, and wait for it."""
-    if os.name == "posix":
+    if platform.PROCESS_GROUPS:
         # The group may be gone, or hold nothing but zombies, which some systems refuse to signal.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

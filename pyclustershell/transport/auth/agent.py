@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
 from contextlib import closing
 from importlib import import_module
@@ -18,6 +17,8 @@ from typing import Any, NamedTuple, Optional, Protocol
 
 import paramiko
 from paramiko.message import Message
+
+from ... import platform
 
 logger = logging.getLogger("pyclustershell.auth")
 
@@ -182,7 +183,7 @@ class _PipeFile:
 
 
 def _connect(path: str, timeout: Optional[float]) -> _Stream:
-    if sys.platform != "win32":
+    if not platform.WINDOWS:
         stream = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             stream.settimeout(timeout)
@@ -212,7 +213,7 @@ def default_agent() -> Optional[str]:
     On Windows, where SSH_AUTH_SOCK is rarely set: Pageant if it runs, else the pipe of OpenSSH.
     """
     path = os.environ.get("SSH_AUTH_SOCK")
-    if path or sys.platform != "win32":
+    if path or not platform.WINDOWS:
         return path or None
     pageant = import_module("paramiko.win_pageant")
     return PAGEANT if pageant.can_talk_to_agent() else WINDOWS_PIPE

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from paramiko.message import Message
 
+from ... import platform
 from ..config.context import file_stamp
 from ..config.settings import PerNode
 
@@ -185,7 +186,7 @@ class _Memo(Generic[T]):
 
 def _too_open(descriptor: int) -> Optional[str]:
     """Say why a key file cannot be used: others can read it, as ssh(1) has it ("too open")."""
-    if os.name != "posix":
+    if not platform.POSIX_FILES:
         return None  # other systems have no such mode
     status = os.fstat(descriptor)
     if status.st_uid != os.getuid() or not status.st_mode & 0o077:

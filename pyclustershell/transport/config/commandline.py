@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterator
 
+from ... import platform
 from ...exceptions import ConfigurationError
 from .keywords import Treatment, find_keyword
 from .sshconfig import COMMAND_LINE, Setting, parse_line
@@ -85,7 +85,7 @@ def _split(line: str) -> list[str]:
     lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
     lexer.whitespace_split = True
     lexer.commenters = ""
-    if os.name == "nt":
+    if platform.WINDOWS_PATHS:
         lexer.escape = ""  # Paths have backslashes there.
     try:
         return list(lexer)

@@ -6,12 +6,12 @@ import getpass
 import os
 import re
 import socket
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Optional
 
+from ... import platform
 from ...exceptions import ConfigurationError
 
 # -- who we are ------------------------------------------------------------------------------------
@@ -59,12 +59,14 @@ class LocalContext:
     @property
     def uid(self) -> str:
         """The local user's number, or the user's name where the system has no numbers."""
-        return str(os.getuid()) if sys.platform != "win32" else self.user
+        if platform.POSIX_FILES:
+            return str(os.getuid())
+        return self.user
 
     @property
     def system_directory(self) -> str:
         """The directory of the system's SSH configuration."""
-        if sys.platform == "win32":
+        if platform.WINDOWS:
             return os.path.join(os.environ.get("PROGRAMDATA", "C:\\ProgramData"), "ssh")
         return "/etc/ssh"
 

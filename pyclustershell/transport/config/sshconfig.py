@@ -16,12 +16,12 @@ import glob
 import logging
 import os
 import re
-import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ... import platform
 from ...exceptions import ConfigurationError
 from .answers import Answers
 from .conditions import Condition, HostCondition, MatchCondition, parse_match
@@ -293,7 +293,7 @@ def _check_owner(path: str, status: os.stat_result) -> None:
     Raises:
         ConfigurationError: owner or mode are not safe.
     """
-    if sys.platform == "win32":
+    if not platform.POSIX_FILES:
         return
     if status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022:
         raise ConfigurationError("bad owner or permissions: others could write to it", path)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+
+from ... import platform
 
 # Windows locks bytes, and nobody else may read or write them: lock one that no such file has.
 _FAR_BEYOND = 0x7FFF0000
@@ -27,7 +28,7 @@ def locked(descriptor: int) -> Iterator[None]:
     Raises:
         OSError: the file system has no locks.
     """
-    if sys.platform == "win32":
+    if platform.WINDOWS:
         msvcrt = import_module("msvcrt")
         _wait_for_byte(msvcrt, descriptor)
         try:

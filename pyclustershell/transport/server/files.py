@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, ClassVar, TypeVar, Union
 
 import paramiko
 from paramiko.sftp import SFTP_FAILURE, SFTP_OK, SFTP_OP_UNSUPPORTED
 
+from ... import platform
 from .hooks import ExtensibleSFTPServer, Message
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _change(target: Union[str, int], attributes: Attributes) -> None:
     """Set those attributes that are given, the size first: it changes the times."""
     if attributes.st_size is not None:
         os.truncate(target, attributes.st_size)
-    if sys.platform != "win32":
+    if platform.POSIX_FILES:
         if attributes.st_uid is not None and attributes.st_gid is not None:
             os.chown(target, attributes.st_uid, attributes.st_gid)
         if attributes.st_mode is not None:
@@ -193,7 +193,7 @@ class LocalFiles(paramiko.SFTPServerInterface):
 
     def space(self, path: str) -> Union[bytes, int]:
         """The file system's size and room, as statvfs@openssh.com wants them."""
-        if sys.platform == "win32":
+        if not platform.POSIX_FILES:
             return SFTP_OP_UNSUPPORTED
 
         def told() -> bytes:

@@ -12,7 +12,6 @@ import logging
 import os
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ from paramiko.common import (
     OPEN_SUCCEEDED,
 )
 
+from ... import platform
 from .files import LocalFiles, SFTPSubsystem
 from .hooks import ServerTransport
 from .session import SIGKILL, Session, signal_group
@@ -207,7 +207,7 @@ class Connection(paramiko.ServerInterface):
         if replaced is None:
             return False
         # Windows has no arguments in bytes.
-        argument = os.fsdecode(replaced) if sys.platform == "win32" else replaced
+        argument = os.fsdecode(replaced) if platform.WINDOWS else replaced
         return self._run(channel, (*self._settings.shell, argument))
 
     def _run(self, channel: paramiko.Channel, arguments: Sequence[str | bytes]) -> bool:

@@ -7,7 +7,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from typing import IO, Callable, Optional, Union, cast
 
 import paramiko
 
+from ... import platform
 from .hooks import send_exit_signal
 
 # One read fills one packet of 32 KiB, paramiko's and OpenSSH's largest.
@@ -52,7 +52,7 @@ def signal_group(group: int, number: int) -> bool:
         Whether there is such a group.
     """
     try:
-        if sys.platform != "win32":
+        if platform.PROCESS_GROUPS:
             os.killpg(group, number)
         elif number == 0:
             return False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import sys
 from functools import partial
 from typing import Callable, NamedTuple, Optional, TypeVar
 
+from ... import platform
 from ...exceptions import CopyError, SFTPProtocolError
 from . import codec, names
 from .codec import Attributes, Name
@@ -30,8 +30,6 @@ _UNKNOWN_SIZE_LIMIT = 64 << 20
 _SYSFS_SIZE = 4096
 
 T = TypeVar("T")
-
-_WINDOWS = sys.platform == "win32"
 
 
 class _Directory(NamedTuple):
@@ -151,7 +149,7 @@ class Download:
         if not names.is_entry(name):
             return None
         remote = names.join(directory.remote, name)
-        reason = names.why_unsafe(name, _WINDOWS)
+        reason = names.why_unsafe(name, platform.WINDOWS_PATHS)
         if reason is not None:
             raise self._session.unsafe(
                 directory.remote,
@@ -189,7 +187,7 @@ class Download:
 
     async def _checked_link(self, remote: bytes, depth: int) -> bytes:
         target = await self._files.readlink(remote)
-        reason = names.why_link_leads_out(target, depth, _WINDOWS)
+        reason = names.why_link_leads_out(target, depth, platform.WINDOWS_PATHS)
         if reason is not None:
             raise self._session.unsafe(
                 remote, f"a link to {codec.readable(target)!r} is refused: {reason}"

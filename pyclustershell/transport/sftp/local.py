@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from contextlib import suppress
 from secrets import token_hex
 from typing import Optional
 
+from ... import platform
 from .names import temporary_name
 
 _BINARY = getattr(os, "O_BINARY", 0)
@@ -46,7 +46,7 @@ class LocalFile:
         """Write a piece of it."""
         descriptor = self._open()
         while data:
-            if sys.platform != "win32":
+            if hasattr(os, "pwrite"):
                 written = os.pwrite(descriptor, data, offset)
             else:
                 os.lseek(descriptor, offset, os.SEEK_SET)
@@ -66,7 +66,7 @@ class LocalFile:
             times: access and modification time in seconds; None to leave them.
             mode: its mode; None for that of the file that it replaces, if any.
         """
-        if sys.platform != "win32":
+        if platform.POSIX_FILES:
             kept = self._kept_mode if mode is None else mode
             if kept is not None:
                 os.fchmod(self._open(), kept & 0o7777)
