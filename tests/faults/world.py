@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -166,16 +167,20 @@ async def _run_for(process: Any) -> None:
     )
     feed = asyncio.ensure_future(_pump(process.stdin.read, stdin.write, stdin.drain, stdin.close))
     gone = asyncio.ensure_future(process.channel.wait_closed())
-    await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
-    if not output.done() or not all(output.result()):
-        # The client went away: nobody reads what the command says any more.
-        output.cancel()
-        await asyncio.wait([output])
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(local.pid, signal.SIGKILL)
-    gone.cancel()
-    code = await local.wait()
-    feed.cancel()
+    try:
+        await asyncio.wait([output, gone], return_when=asyncio.FIRST_COMPLETED)
+        if output.done() and all(output.result()):
+            await local.wait()
+    finally:
+        # Where the client or the server went away, nobody reads what the command says any more.
+        # Whatever it is, it is over before the loop is: what asyncio has of it needs that to end.
+        for work in (gone, feed, output):
+            work.cancel()
+        await asyncio.gather(gone, feed, output, return_exceptions=True)
+        if local.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(local.pid, signal.SIGKILL)
+        code = await local.wait()
     if code < 0:
         process.exit_with_signal({-9: "KILL", -15: "TERM"}.get(code, "TERM"))
     else:
@@ -324,8 +329,9 @@ def _servers(directory: Path) -> Iterator[Servers]:
 
 def _main(directory: Path) -> None:
     directory.chmod(0o755)
-    # asyncssh leaves a coroutine behind where a client goes away.
+    # asyncssh leaves a coroutine behind where a client goes away, and writes to it all the same.
     warnings.simplefilter("ignore", RuntimeWarning)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     samples = directory / "samples"
     samples.mkdir()
     make_samples(samples)
