@@ -27,6 +27,7 @@ from tests.servers.phases import Logins, Peer, PhaseServer, Rule
 from tests.tasks import fresh_task
 
 EXT_INFO = 7
+USERAUTH_FAILURE = 51
 INFO_REQUEST = 60
 INFO_RESPONSE = 61
 
@@ -143,6 +144,15 @@ def test_as_much_as_is_allowed_is_answered(task: Task, answers: Answers) -> None
     assert answers.asked == [MAX_QUESTIONS]  # no question, nobody to ask
 
 
+def test_methods_that_no_terminal_should_see(task: Task) -> None:
+    def refuse(peer: Peer, payload: bytes) -> None:
+        peer.say(USERAUTH_FAILURE, "publickey,\x1b]0;title\x07", False)
+
+    failure = fail(task, {phases.USERAUTH_REQUEST: refuse})
+    assert failure.cause == "Permission denied (publickey,^[]0;title^G)"
+    assert failure.sentence.isprintable()
+
+
 # -- extensions --
 
 
@@ -194,10 +204,11 @@ def test_a_packet_that_inflates_before_anybody_has_logged_in(task: Task) -> None
 def test_output_that_compresses_well_is_whole(task: Task) -> None:
     task.configure_ssh(compression=True, password="secret")
     line = b"x" * 32_000
-    steps = (phases.accept, *[phases.say(line + b"\n")] * 100, *phases.ok(b"end\n")[1:])
+    # Less than the window: this server does not look at it.
+    steps = (phases.accept, *[phases.say(line + b"\n")] * 50, *phases.ok(b"end\n")[1:])
     with PhaseServer(phases.command(*steps), offer=compress("zlib@openssh.com")) as server:
         run(task, server)
-    assert task.node_buffer("node") == b"\n".join([line] * 100 + [b"end"])
+    assert task.node_buffer("node") == b"\n".join([line] * 50 + [b"end"])
 
 
 def test_what_is_too_large_is_not_kept() -> None:

@@ -23,6 +23,7 @@ WHO = {"pyclustershell", "paramiko"}
 #: Tests that need what Windows has not, by a part of their name, and why.
 DESELECTED = {
     "test_worker_stream": "StreamWorker waits for the files that it is given: pipes",
+    "[stream-": "StreamWorker waits for the files that it is given: pipes",
     "differential": "starts programs of its own, which do not play Windows",
     "test_worker_pdsh": "there is no pdsh for it",
     "test_examples": "starts programs of its own, which do not play Windows",

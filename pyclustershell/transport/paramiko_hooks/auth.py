@@ -11,6 +11,7 @@ from paramiko.auth_handler import AuthHandler
 from paramiko.common import cMSG_USERAUTH_REQUEST
 from paramiko.message import Message
 
+from ...printable import printable
 from .bounds import check_questions
 from .then import Then
 
@@ -156,7 +157,7 @@ class ClientAuthHandler(AuthHandler):
 
     def _parse_userauth_failure(self, m: Message) -> None:
         # paramiko keeps the list only where the method itself is not in it.
-        self.allowed = tuple(m.get_list())
+        self.allowed = tuple(printable(name) for name in m.get_list())
         self.partial = m.get_boolean()
         m.rewind()
         super()._parse_userauth_failure(m)
