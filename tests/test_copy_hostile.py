@@ -480,6 +480,36 @@ def test_an_abort_leaves_nothing_behind(task: Task, tmp_path: Path) -> None:
         assert everything(target.parent) == []
 
 
+def test_a_server_that_ends_with_its_input_removes_temporary_files_first(
+    task: Task, tmp_path: Path
+) -> None:
+    def never(_server: ScriptedSftp, _number: int, _fields: Fields) -> bytes:
+        return b""
+
+    def remove(server: ScriptedSftp, _number: int, _fields: Fields) -> Optional[bytes]:
+        # As OpenSSH's: it looks for the end of its input before each request. An end that was sent
+        # together with the request would have come by then.
+        for _ in range(20):
+            if server._channel.eof_received:
+                return b""
+            threading.Event().wait(0.01)
+        return None
+
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3):
+        (source / str(number)).write_bytes(b"contents")
+    with scripted_nodes({codec.WRITE: never, codec.REMOVE: remove}) as nodes:
+        target = Path(nodes.path("dest"))
+        target.mkdir()
+        task.set_info("ssh_kill_grace", 20.0)
+        copy(task, nodes, source, str(target / "copy"), timeout=0.5)
+        assert list(task.iter_keys_timeout()) == ["node1"]
+        assert len(everything(target)) == 4
+        settled(task)
+        assert everything(target) == ["copy"]
+
+
 def test_a_run_that_times_out_leaves_nothing_behind(task: Task, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(os.urandom(8 << 20))

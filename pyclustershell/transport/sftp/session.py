@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional
 
 from ...exceptions import (
@@ -540,12 +540,23 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
         if not self.temporaries:
             return None
         grace = _GRACE if self._kill_grace is None else self._kill_grace
-        unread = self._arrived - self._taken
+        first = self._last_number + 1
+        removals = {
+            number & 0xFFFFFFFF: path for number, path in enumerate(sorted(self.temporaries), first)
+        }
         return Sweep(
-            channel, connection, self._pool, self._reaper, grace, self._last_words(), unread
+            channel,
+            connection,
+            self._pool,
+            self._reaper,
+            grace,
+            self._last_words(removals),
+            removals,
+            self._decoder,
+            list(self._chunks),
         )
 
-    def _last_words(self) -> Iterable[memoryview]:
+    def _last_words(self, removals: Mapping[int, bytes]) -> Iterable[memoryview]:
         """What is left of the packet that has been begun, and the end of temporary files."""
         views = []
         rest = self._rest_of_packet
@@ -553,7 +564,7 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
             views.append(self._out[0][:rest])
             rest -= len(views[-1])
             self._out.popleft()
-        for number, path in enumerate(sorted(self.temporaries), self._last_number + 1):
-            packet = codec.request(codec.REMOVE, number & 0xFFFFFFFF, codec.string(path))
+        for number, path in removals.items():
+            packet = codec.request(codec.REMOVE, number, codec.string(path))
             views.append(memoryview(packet))
         return views

@@ -10,11 +10,13 @@ from functools import partial
 
 from paramiko import SSHException
 
+from ...exceptions import MalformedPacketError
 from ..connection import Connection
 from ..ending import SessionEnding
 from ..paramiko_hooks import ClientChannel
 from ..pool import TransportPool
 from ..reaper import Reaper
+from .codec import Decoder
 
 # The run may have ended, so that nobody reads: look, at growing intervals, in seconds.
 _FIRST_LOOK = 0.01
@@ -28,8 +30,8 @@ def _beginning(view: memoryview, size: int) -> list[memoryview]:
 class Sweep(SessionEnding):
     """Sends a session's last requests, and gives its connection back when they are dealt with.
 
-    A server that gets to the end of its input ends when it has done all that came before. So nobody
-    has to understand its replies.
+    The end of the input comes after the last reply: OpenSSH's server ends as soon as it sees it,
+    whatever it has still to do.
 
     Args:
         channel: the session's channel.
@@ -37,8 +39,10 @@ class Sweep(SessionEnding):
         pool: where the connection goes.
         reaper: looks whether it is over.
         grace: seconds after which the channel is closed in any case.
-        last_words: what is to be sent: the rest of a packet that has been begun, then whole ones.
-        unread: how many bytes have come that nobody has dealt with.
+        last_words: what is to be sent: the rest of a packet that has been begun, then requests.
+        numbers: those of the requests.
+        decoder: what the replies that have come have been read with.
+        unread: what has come since.
     """
 
     def __init__(
@@ -49,12 +53,17 @@ class Sweep(SessionEnding):
         reaper: Reaper,
         grace: float,
         last_words: Iterable[memoryview],
-        unread: int,
+        numbers: Iterable[int],
+        decoder: Decoder,
+        unread: Iterable[memoryview],
     ) -> None:
         super().__init__(channel, connection, pool, reaper, grace)
         # Guards what is to be sent: the window may open on whatever thread reads.
         self._lock = threading.Lock()
         self._out = deque(last_words)
+        # Whose replies have not come. Changes where the transport is fed only.
+        self._awaited = set(numbers)
+        self._decoder = decoder
         self._unread = unread
         self._eof_sent = False
         self._interval = _FIRST_LOOK
@@ -63,16 +72,30 @@ class Sweep(SessionEnding):
     def begin(self) -> None:
         """Send what is to be sent, as far as the server takes it now."""
         self._pool.begin_ending(self)
-        self._channel.divert(lambda data: self._channel.grant(len(data)))
+        self._channel.divert(self._take)
         self._channel.watch(lambda: None, self._send)
         # A connection that is gone takes the server's end of the session with it.
         with suppress(SSHException, OSError, EOFError):
-            self._channel.grant(self._unread)
+            for data in self._unread:
+                self._take(data)
             self._send()
         self._wait()
 
+    def _take(self, data: memoryview) -> None:
+        """Look which replies have come. Where the transport is fed."""
+        self._channel.grant(len(data))
+        if not self._awaited:
+            return
+        try:
+            for found in self._decoder.feed(data):
+                self._awaited.discard(found.number)
+        except MalformedPacketError:
+            self._awaited.clear()  # there is nothing to wait for
+        if not self._awaited:
+            self._send()
+
     def _send(self) -> None:
-        """Send what the window has room for, and the end after it. On any thread."""
+        """Send what the window has room for, and the end after the replies. On any thread."""
         with self._lock:
             while self._out:
                 view = self._out.popleft()
@@ -81,7 +104,7 @@ class Sweep(SessionEnding):
                     self._out.appendleft(view[size:])
                 if not size:
                     return
-            if not self._eof_sent:
+            if not self._awaited and not self._eof_sent:
                 self._eof_sent = True
                 self._channel.shutdown_write()
 
