@@ -46,7 +46,7 @@ POSIX_ONLY |= {"syslog", "termios", "tty"}
 NO_VALUES = {"asyncio", "select", "selectors", "signal", "socket", "ssl"}
 
 # Who may ask what system this is: one module. (The other one asks how paths are quoted.)
-MAY_ASK = {f"{PACKAGE}.platform", f"{PACKAGE}.nodesets.groupsconf"}
+MAY_ASK = {f"{PACKAGE}.platform"}
 ASKS = {"sys.platform", "os.name", "os.uname", "platform.system"}
 
 

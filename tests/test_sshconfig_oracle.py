@@ -133,7 +133,7 @@ KEYWORDS: dict[str, tuple[Sequence[str], Callable[[Any], list[str]]]] = {
     "UserKnownHostsFile": (("/a /b", '"/a b" /c', r"/a\"b"), words),
 }
 # ssh -G prints it in a way of its own.
-PRINTED_OTHERWISE = {"RequestTTY"}
+PRINTED_OTHERWISE = {"ForwardAgent", "RequestTTY"}
 SEVERAL = {
     "IdentityFile": ("~/.ssh/a", "/k/%r-%p", '"/k/with space"', r"/k/a\ b", "'/k/s q'", "/k/a"),
     "CertificateFile": ("/c/a", "/c/b"),
@@ -180,6 +180,10 @@ def as_printed(query: Query) -> dict[str, list[str]]:
         if setting.keyword in KEYWORDS and setting.keyword not in PRINTED_OTHERWISE:
             first, show = query.get(setting.keyword), KEYWORDS[setting.keyword][1]
             printed[setting.keyword.lower()] = show(first.value if first else None)
+        elif setting.keyword == "ForwardAgent":
+            said = [str(each.value) for each in query.all("ForwardAgent")]
+            paths = [value for value in said if value.lower() not in ("yes", "no")]
+            printed["forwardagent"] = paths[:1] or [said[0].lower()]
         elif setting.keyword in ("IdentityFile", "CertificateFile"):
             found = query.all(setting.keyword)
             printed[setting.keyword.lower()] = [str(each.value) for each in found]

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator
 from string import Template
 
+from .. import platform
 from ..exceptions import GroupResolverConfigError
 from .groupsources import GroupSource, UpcallGroupSource, YAMLGroupLoader
 
@@ -69,7 +70,7 @@ class GroupsConfig:
         """Iterate over the existing directories of an option, each once."""
         value = self._main(option) or ""
         try:
-            names = shlex.split(value, posix=os.name == "posix")
+            names = shlex.split(value, posix=not platform.WINDOWS_PATHS)
         except ValueError as exc:
             raise GroupResolverConfigError(f"{option}: {exc}: {value!r}") from exc
         seen = set()

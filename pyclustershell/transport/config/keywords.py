@@ -224,7 +224,6 @@ def _table() -> Iterator[Keyword]:
         "Compression": _flag,
         "ConnectionAttempts": _integer(1, 1000000),
         "ConnectTimeout": _seconds,
-        "ForwardAgent": _single,
         "GlobalKnownHostsFile": _files,
         "GSSAPIAuthentication": _flag,
         "GSSAPIDelegateCredentials": _flag,
@@ -269,7 +268,8 @@ def _table() -> Iterator[Keyword]:
     yield Keyword("ProxyUseFdpass", _flag, Treatment.NEEDED)
     yield Keyword("CertificateFile", _single, additive=True)
     yield Keyword("IdentityFile", _single, additive=True)
-    # Its two values are settled apart.
+    # Whether, and which one, are settled apart; so are the two values of RekeyLimit.
+    yield Keyword("ForwardAgent", _single, additive=True)
     yield Keyword("RekeyLimit", _rekey_limit, additive=True)
     yield Keyword("SendEnv", _several, additive=True)
     yield Keyword("IgnoreUnknown", _single)

@@ -20,7 +20,7 @@ from .keywords import KEYWORDS, Treatment
 from .lookup import Query, lookup
 from .options import SSHOptions
 from .settings import DEFAULT_PORT, ConnectionSettings, is_known_hosts_entry
-from .sshconfig import ConfigCache, Setting
+from .sshconfig import COMMAND_LINE, ConfigCache, Setting
 
 DEFAULT_CONNECT_TIMEOUT = 10.0
 DEFAULT_AUTH_TIMEOUT = 30.0
@@ -364,12 +364,17 @@ class _Resolver:
 
     def _forward_agent(self) -> Union[bool, str]:
         """Whether to forward the agent, or the path of the one to forward."""
-        setting = self.query.get("ForwardAgent")
-        text = "no" if setting is None else str(setting.value)
-        if text.lower() in ("no", "false"):
+        said = self.query.all("ForwardAgent")
+        if not said or str(said[0].value).lower() in ("no", "false"):
             return False
-        if text.lower() in ("yes", "true"):
+        if said[0].filename == COMMAND_LINE:
+            said = said[:1]
+        # As in OpenSSH: the first line says whether, and the first with a path which one.
+        switches = ("yes", "no", "true", "false")
+        setting = next((s for s in said if str(s.value).lower() not in switches), None)
+        if setting is None:
             return True
+        text = str(setting.value)
         if text.startswith("$") and not text.startswith("${"):
             # As in OpenSSH, nothing is forwarded where there is no such variable.
             return os.environ.get(text[1:]) or False
