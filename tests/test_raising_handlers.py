@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import pytest
 
@@ -88,6 +89,11 @@ def stream(task: Task, handler: Any, endless: bool) -> None:
     task.schedule(worker)
 
 
+def copy(task: Task, handler: Any, _endless: bool) -> None:
+    place = os.path.join(tempfile.gettempdir(), f"pyclustershell-copied-{os.getpid()}")
+    task.copy(os.path.realpath(__file__), place, "node[1-2]", handler=handler)
+
+
 def port(task: Task, handler: Any, _endless: bool) -> None:
     task.shell("exec sleep 60")
     task.port(handler, autoclose=True).msg_send("message")
@@ -101,6 +107,7 @@ def timer(task: Task, handler: Any, _endless: bool) -> None:
 Scheduler = Callable[[Task, Any, bool], None]
 CASES = [
     *((kind, event) for kind in (local, execute, ssh, stream) for event in OF_A_WORKER + OLD),
+    *((copy, event) for event in ("ev_start", "ev_pickup", "ev_written", "ev_hup", "ev_close")),
     (port, "ev_port_start"),
     (port, "ev_msg"),
     (timer, "ev_timer"),
@@ -117,6 +124,10 @@ def test_these_are_all_events() -> None:
 def cluster() -> Iterator[LoopbackCluster]:
     with LoopbackCluster("node[1-2]") as cluster:
         yield cluster
+
+
+#: What is left where nothing raised, if it is not 3.
+RETURN_CODES: dict[Scheduler, Optional[int]] = {stream: None, copy: 0}
 
 
 def check_usable(task: Task, schedule: Scheduler) -> None:
@@ -138,7 +149,7 @@ def test_it_leaves_resume(schedule: Scheduler, event: str, cluster: LoopbackClus
                 task.resume(timeout=30)
             check_usable(task, schedule)
             task.resume(timeout=30)
-            assert task.max_retcode() == (None if schedule is stream else 3)
+            assert task.max_retcode() == RETURN_CODES.get(schedule, 3)
 
 
 @pytest.mark.parametrize(("schedule", "event"), CASES, ids=IDS)
@@ -162,7 +173,7 @@ def test_in_a_tasks_own_thread_it_goes_to_the_hook(
             task.resume(timeout=30)
             task.join()
             assert len(caught) == 1
-            assert task.max_retcode() == (None if schedule is stream else 3)
+            assert task.max_retcode() == RETURN_CODES.get(schedule, 3)
         finally:
             task.abort(kill=True)
             task.thread.join(10)

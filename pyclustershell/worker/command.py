@@ -115,7 +115,13 @@ class CommandClient(EngineClient):
             if self._engine is not None:
                 # First of all: what the handler does now may need this place.
                 self._engine.finished(self)
-        self._hand_on(record)
+            try:
+                self._hand_on(record)
+            finally:
+                # Also where a handler raised.
+                self._worker.client_ended()
+        else:
+            self._hand_on(record)
 
     def _hand_on(self, record: Record) -> None:
         """Tell the worker of a record: of each of them, for a command of several nodes."""
@@ -135,7 +141,10 @@ class CommandClient(EngineClient):
             # Its turn never came: nobody has heard of it.
             self._ended = True
             self.stdin.clear()
-            self._forget()
+            try:
+                self._forget()
+            finally:
+                self._worker.client_ended()
             return
         if self._command is not None:
             self._command.abort()
@@ -193,6 +202,7 @@ class CommandWorker(Worker):
         self._timeout = None if timeout is None or timeout < 0 else float(timeout)
         self._autoclose = autoclose
         self._clients: list[CommandClient] = []
+        self._running_clients = 0
         # Input from before the worker was scheduled: None in it stands for its end. None instead of
         # it: the worker has clients.
         self._early_input: Optional[list[Optional[bytes]]] = []
@@ -207,6 +217,7 @@ class CommandWorker(Worker):
 
     def _make_clients(self, task: Task) -> list[EngineClient]:
         self._clients = self._make_command_clients(task)
+        self._running_clients = len(self._clients)
         with self._room:
             early, self._early_input = self._early_input, None
             self._early_size = 0
@@ -286,12 +297,22 @@ class CommandWorker(Worker):
         self._full += 1 if full else -1
         self._wake_writers()
 
+    def client_ended(self) -> None:
+        """A client has ended, and the handler has heard of it, unless it raised."""
+        self._running_clients -= 1
+        if not self._running_clients:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go of what was for the clients. Called once or twice, the handler notwithstanding."""
+        self._input_over = True
+        self._wake_writers()
+        # They refer to this worker: all of them would wait for the garbage collector.
+        self._clients.clear()
+
     def _client_closed(self) -> None:
         if self._open_clients == 1:
-            self._input_over = True
-            self._wake_writers()
-            # They refer to this worker: all of them would wait for the garbage collector.
-            self._clients.clear()
+            self._let_go()  # before the handler hears of the end
         super()._client_closed()
 
     def _wake_writers(self) -> None:

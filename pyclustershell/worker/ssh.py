@@ -157,10 +157,10 @@ class WorkerSsh(CommandWorker, DistantWorker):
             self._shared_source = Source(copy.source, copy.options.follow_symlinks)
         return self._shared_source
 
-    def _client_closed(self) -> None:
-        if self._open_clients == 1 and self._shared_source is not None:
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._shared_source is not None:
             self._shared_source.close()
-        super()._client_closed()
 
     def skipped(self, node: str) -> list[str]:
         """The files that ``skip_unchanged`` found on a node (in reverse, here), by their paths.
