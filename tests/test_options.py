@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import copy
 import os
 import pickle
@@ -596,3 +597,13 @@ def test_paramiko_is_not_needed() -> None:
         "sys.exit('paramiko' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_settings_are_equal_where_every_one_of_them_is(cache: ConfigCache) -> None:
+    first, second = settings_of(cache, "Port 22\n"), settings_of(cache, "Port 22\n")
+    assert first is not second
+    assert (first == second, hash(first)) == (True, hash(second))
+    for field in dataclasses.fields(first):
+        other = dataclasses.replace(second, **{field.name: object()})
+        assert first != other
+    assert first != "a string"

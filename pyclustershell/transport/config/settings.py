@@ -121,13 +121,22 @@ class ConnectionSettings:
     proxies: tuple[ConnectionSettings, ...] = ()
     proxy_command: Optional[str] = None
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ConnectionSettings):
+            return NotImplemented
+        # First what tells most of them apart: a full pool compares those of every idle connection.
+        return self._hash == other._hash and self._values() == other._values()
+
     def __hash__(self) -> int:
         return self._hash
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, field.name) for field in fields(self))
 
     @cached_property
     def _hash(self) -> int:
         # Made once: the pool looks settings up a dozen times per command.
-        return hash(tuple(getattr(self, field.name) for field in fields(self)))
+        return hash(self._values())
 
     @property
     def endpoint(self) -> str:
