@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyclustershell.nodesets import rangeset1d
+from pyclustershell.nodesets import lazyspans
 from pyclustershell.nodesets import spans as sp
 from pyclustershell.rangeset import RangeSet
 
@@ -54,13 +54,13 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("many", [5, rangeset1d._MANY])
+@pytest.mark.parametrize("many", [5, lazyspans._MANY])
 @reproducible
 @given(steps=STEPS)
 def test_what_is_added_waits_unseen(many: int, steps: list[tuple[str, set[int]]]) -> None:
     rangeset, model = RangeSet(), set[int]()
     copies = []
-    with mock.patch.object(rangeset1d, "_MANY", many):
+    with mock.patch.object(lazyspans, "_MANY", many):
         for what, numbers in steps:
             if what == "add":
                 for number in numbers:
