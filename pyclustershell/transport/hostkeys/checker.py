@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Callable, NamedTuple, Optional
 
@@ -63,6 +63,10 @@ class _File(NamedTuple):
     added: dict[str, list[KnownHost]]
 
 
+# Where to look: lines and files, in order, each with the keys that were added to it since.
+_Sources = list[tuple[KnownHosts, dict[str, list[KnownHost]]]]
+
+
 class HostKeyChecker:
     """Checks servers' host keys. One is enough for a process; safe to use from several threads."""
 
@@ -84,21 +88,11 @@ class HostKeyChecker:
         A server has several keys and shows the one whose algorithm the client likes best: it had
         better be one that we can compare. Where an authority is known, certificates come first.
         """
-        for name in _names(settings):
-            if any(True for _ in self._authorities(settings, name)):
-                return (*hostcertificates.ALGORITHMS, *self._known_algorithms(settings))
-        return self._known_algorithms(settings)
-
-    def _known_algorithms(self, settings: ConnectionSettings) -> tuple[str, ...]:
-        for name in _names(settings):
-            types = dict.fromkeys(
-                key_type
-                for hosts, added in self._sources(settings)
-                for key_type in (*hosts.key_types(name), *(e.key_type for e in added.get(name, ())))
-            )
-            if types:
-                return tuple(algorithm for t in types for algorithm in _algorithms_of(t))
-        return ()
+        sources, names = self._sources(settings), _names(settings)
+        known = _known_algorithms(sources, names)
+        if any(True for name in names for hosts, _ in sources for _ in hosts.authorities(name)):
+            return (*hostcertificates.ALGORITHMS, *known)
+        return known
 
     def check(
         self,
@@ -253,9 +247,7 @@ class HostKeyChecker:
                     return Verdict(Standing.CHANGED, entry)
         return Verdict(Standing.UNKNOWN)
 
-    def _sources(
-        self, settings: ConnectionSettings
-    ) -> list[tuple[KnownHosts, dict[str, list[KnownHost]]]]:
+    def _sources(self, settings: ConnectionSettings) -> _Sources:
         lines = tuple(text for text in settings.known_hosts if is_known_hosts_entry(text))
         with self._lock:
             if lines not in self._literal:
@@ -330,6 +322,19 @@ def _names(settings: ConnectionSettings) -> tuple[str, ...]:
     host = settings.hostname.lower()
     name = host_name(host, settings.port)
     return (name,) if name == host else (name, host)
+
+
+def _known_algorithms(sources: _Sources, names: Sequence[str]) -> tuple[str, ...]:
+    """The algorithms of the keys that are known for the first of the names that has any."""
+    for name in names:
+        types = dict.fromkeys(
+            key_type
+            for hosts, added in sources
+            for key_type in (*hosts.key_types(name), *(e.key_type for e in added.get(name, ())))
+        )
+        if types:
+            return tuple(algorithm for t in types for algorithm in _algorithms_of(t))
+    return ()
 
 
 def _algorithms_of(key_type: str) -> tuple[str, ...]:
