@@ -21,6 +21,7 @@ from pyclustershell.transport.paramiko_hooks import (
     ClientChannel,
     ClientTransport,
     Then,
+    negotiation,
     read_available,
 )
 from tests.servers.leaks import no_leaks
@@ -366,3 +367,61 @@ def test_a_message_for_a_channel_that_never_was_ends_the_connection(client: Clie
     client.transport._take_channel_message(memoryview(b"\x60\0\0\0\0"))
     with pytest.raises(paramiko.SSHException, match="channel 1, which never was"):
         client.transport._take_channel_message(memoryview(b"\x60\0\0\0\1"))
+
+
+# -- agreeing on algorithms ------------------------------------------------------------------------
+
+
+def test_what_was_agreed_on_once_is_agreed_on_again(
+    cluster: LoopbackCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+    paramikos = paramiko.Transport._parse_kex_init
+
+    def parse(transport: paramiko.Transport, m: Message) -> None:
+        if isinstance(transport, ClientTransport):
+            asked.append(transport)
+        paramikos(transport, m)
+
+    monkeypatch.setattr(negotiation, "_OFFERS", {})
+    monkeypatch.setattr(negotiation, "_AGREEMENTS", {})
+    monkeypatch.setattr(paramiko.Transport, "_parse_kex_init", parse)
+    found = []
+    for _ in range(2):
+        client = Client(cluster)
+        client.connect()
+        assert client.run(b"echo ok")[1] == b"ok\n"
+        found.append({name: getattr(client.transport, name) for name in negotiation._AGREED})
+        client.close()
+    assert len(asked) == 1
+    assert found[0] == found[1]
+    assert found[0]["agreed_on_strict_kex"]
+
+
+def test_other_wishes_are_another_agreement(cluster: LoopbackCluster) -> None:
+    for mac in ("hmac-sha2-256", "hmac-sha2-512"):
+        client = Client(cluster)
+        client.transport.offer("ciphers", ["aes256-ctr"])
+        client.transport.offer("macs", [mac])
+        client.connect()
+        assert (client.transport.remote_cipher, client.transport.local_mac) == ("aes256-ctr", mac)
+        client.close()
+
+
+def test_what_comes_before_a_known_kexinit_breaks_a_strict_exchange(
+    cluster: LoopbackCluster,
+) -> None:
+    client = Client(cluster)
+    client.transport.negotiate(lambda: None)
+    client.feed_until(lambda: client.transport.remote_kex_init)
+    known = Message(client.transport.remote_kex_init[1:])
+    client.close()
+    known.seqno = 0
+    other = Client(cluster)
+    other.transport._parse_kex_init(known)
+    other.close()
+    known.seqno = 1
+    other = Client(cluster)
+    with pytest.raises(paramiko.SSHException, match="not the first"):
+        other.transport._parse_kex_init(known)
+    other.close()

@@ -102,6 +102,8 @@ class PacketSocket(PacketStream):
 
     def close(self) -> None:
         """End the connection, but keep the descriptor: somebody may wait on it. On any thread."""
+        if self._shut:
+            return
         self._shut = True
         with suppress(OSError):  # the peer has ended it already
             self._sock.shutdown(socket.SHUT_RDWR)

@@ -79,7 +79,8 @@ class HostKeyChecker:
         self._now = now
         self._lock = threading.RLock()
         self._files: dict[str, _File] = {}
-        self._literal: dict[tuple[str, ...], KnownHosts] = {}
+        # By what the two settings say: the lines that are given literally, and the files' paths.
+        self._places: dict[tuple[tuple[str, ...], ...], tuple[KnownHosts, list[str]]] = {}
         self._revoked: dict[str, tuple[Stamp, RevokedKeys]] = {}
 
     def known_algorithms(self, settings: ConnectionSettings) -> tuple[str, ...]:
@@ -248,12 +249,15 @@ class HostKeyChecker:
         return Verdict(Standing.UNKNOWN)
 
     def _sources(self, settings: ConnectionSettings) -> _Sources:
-        lines = tuple(text for text in settings.known_hosts if is_known_hosts_entry(text))
+        asked = (settings.known_hosts, settings.global_known_hosts)
         with self._lock:
-            if lines not in self._literal:
-                self._literal[lines] = KnownHosts.parse(lines, CODE)
-            files = [self._file(path) for path in _paths(settings)]
-            return [(self._literal[lines], {}), *((file.hosts, file.added) for file in files)]
+            found = self._places.get(asked)
+            if found is None:
+                lines = tuple(text for text in settings.known_hosts if is_known_hosts_entry(text))
+                found = self._places[asked] = KnownHosts.parse(lines, CODE), list(_paths(settings))
+            literal, paths = found
+            files = map(self._file, paths)
+            return [(literal, {}), *((file.hosts, file.added) for file in files)]
 
     def _file(self, path: str) -> _File:
         """Return a file's contents, read again only if it has changed."""

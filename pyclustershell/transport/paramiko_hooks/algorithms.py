@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import paramiko
@@ -42,9 +43,10 @@ KEYS = _strong(paramiko.Transport._preferred_keys)
 PUBKEYS = _strong(paramiko.Transport._preferred_pubkeys)
 
 
-def with_certificates(names: Sequence[str]) -> tuple[str, ...]:
+@lru_cache(maxsize=256)
+def with_certificates(names: tuple[str, ...]) -> tuple[str, ...]:
     """These types of host keys, then those of their certificates that are not among them."""
-    return tuple(names) + tuple(
+    return names + tuple(
         name + _CERTIFICATE
         for name in names
         if not name.endswith(_CERTIFICATE) and name + _CERTIFICATE not in names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Callable, ClassVar, Optional, cast
 
@@ -25,14 +25,12 @@ from paramiko.common import (
 )
 from paramiko.message import Message
 
-from ...printable import printable
-from ..config.settings import select_algorithms
 from ..packets import PacketCodec
 from ..stream import PacketStream
-from . import algorithms
 from .auth import ClientAuthHandler
 from .bounds import Inflater, check_extensions
 from .channel import CHANNEL_MESSAGES, ClientChannel, string, text_of
+from .negotiation import Negotiation
 from .then import Then
 
 logger = logging.getLogger("pyclustershell.transport")
@@ -51,16 +49,6 @@ _HEAD = struct.Struct(">BI")
 _INT = struct.Struct(">I")
 # Of a request for a channel: its number, its window, and how large its packets may be.
 _OPENING = struct.Struct(">III")
-
-# The lists of a KEXINIT (RFC 4253 7.1), as paramiko names them, and what they are lists of.
-_NEGOTIATED = {
-    "kex_algo_list": "kex",
-    "server_key_algo_list": "keys",
-    "client_encrypt_algo_list": "ciphers",
-    "server_encrypt_algo_list": "ciphers",
-    "client_mac_algo_list": "macs",
-    "server_mac_algo_list": "macs",
-}
 
 # Told when a channel is open (or with the reason why not), where the transport is fed.
 Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
@@ -87,7 +75,7 @@ class _ChannelsSeen:
         return chanid <= self._highest
 
 
-class ClientTransport(paramiko.Transport):
+class ClientTransport(Negotiation):
     """A paramiko Transport that never makes a calling thread wait, and has no thread.
 
     Whoever has received bytes calls :meth:`feed`, one thread at a time; callbacks are called there
@@ -98,12 +86,6 @@ class ClientTransport(paramiko.Transport):
         on_ended: called where :meth:`feed` or :meth:`end` is called, once, when the connection has
             ended by the peer's doing or by an error. Not called after ``close()``.
     """
-
-    _preferred_ciphers = algorithms.CIPHERS
-    _preferred_macs = algorithms.MACS
-    _preferred_kex = algorithms.KEX
-    _preferred_keys = algorithms.KEYS
-    _preferred_pubkeys = algorithms.PUBKEYS
 
     _compression_info: ClassVar[dict[str, Any]] = {
         name: (compressor, decompressor and Inflater)
@@ -149,64 +131,12 @@ class ClientTransport(paramiko.Transport):
 
     # -- settings --
 
-    def offer(
-        self, kind: str, wanted: Optional[Sequence[str]], first: Sequence[str] = ()
-    ) -> tuple[str, ...]:
-        """Choose the algorithms that are offered, in order of preference.
-
-        ``get_security_options()`` refuses a whole list for one name that it does not know.
-
-        Args:
-            kind: 'ciphers', 'macs', 'kex' or 'keys'.
-            wanted: what the settings say, see :func:`select_algorithms`; None for the defaults.
-            first: those of them to put first.
-
-        Returns:
-            What is offered; nothing (and nothing changes) where paramiko has none of the wanted.
-        """
-        table = self._known(kind)
-        attribute = f"_preferred_{kind}"
-        default = getattr(self, attribute)
-        chosen = default if wanted is None else select_algorithms(wanted, tuple(table), default)
-        if first:
-            # Without a wish, that also lets the certificates of these keys be put first.
-            possible = table if wanted is None else chosen
-            chosen = (*(n for n in first if n in possible), *(n for n in chosen if n not in first))
-        if chosen and chosen is not default:
-            setattr(self, attribute, chosen)
-        return tuple(chosen)
-
-    def _known(self, kind: str) -> Mapping[str, Any]:
-        """What paramiko has of a kind of algorithms."""
-        tables: dict[str, Mapping[str, Any]] = {
-            "ciphers": self._cipher_info,
-            "macs": self._mac_info,
-            "kex": self._kex_info,
-            "keys": self._key_info,
-        }
-        return tables[kind]
-
     def limit_keys(self, size: int, seconds: float) -> None:
         """Agree on new session keys after so many bytes, or so many seconds; 0 for no limit.
 
         An idle connection keeps its keys until it is used again: nothing was sent under them.
         """
         self.packetizer.limit_keys(size, seconds)
-
-    # paramiko compares each list with one of disabled algorithms, name by name, whenever it looks.
-    preferred_ciphers = property(lambda self: self._preferred_ciphers)
-    preferred_macs = property(lambda self: self._preferred_macs)
-    preferred_kex = property(lambda self: self._preferred_kex)
-    preferred_pubkeys = property(lambda self: self._preferred_pubkeys)
-
-    @property
-    def preferred_keys(self) -> tuple[str, ...]:
-        """The host key algorithms that are asked for, in order.
-
-        paramiko's own property puts the certificates of all keys last, and would add a second
-        suffix to those that :meth:`offer` has put first.
-        """
-        return algorithms.with_certificates(self._preferred_keys)
 
     @property
     def server_key(self) -> tuple[str, bytes]:
@@ -440,23 +370,6 @@ class ClientTransport(paramiko.Transport):
         self._send_user_message(m)
 
     # -- what the server says --
-
-    def _parse_kex_init(self, m: Message) -> None:
-        # paramiko says of what kind there is no common algorithm, and not what the server has.
-        try:
-            super()._parse_kex_init(m)
-        except IncompatiblePeer as error:
-            m.rewind()
-            raise self._mismatch(self._really_parse_kex_init(m)) or error from None
-
-    def _mismatch(self, offers: Mapping[str, list[str]]) -> Optional[IncompatiblePeer]:
-        """Say what the server has where it has nothing that we want."""
-        for field, kind in _NEGOTIATED.items():
-            offered = [name for name in offers[field] if name not in algorithms.ANNOUNCEMENTS]
-            if not set(getattr(self, f"preferred_{kind}")).intersection(offered):
-                names = [printable(name) for name in offered]
-                return IncompatiblePeer(algorithms.explain_mismatch(kind, names, self._known(kind)))
-        return None
 
     def _parse_ext_info(self, m: Message) -> None:
         check_extensions(m)
