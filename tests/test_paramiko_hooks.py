@@ -15,6 +15,8 @@ from paramiko.message import Message
 
 from pyclustershell.engine.engine import Engine
 from pyclustershell.loopback import LoopbackCluster
+from pyclustershell.transport.auth import forwarding
+from pyclustershell.transport.auth.agent import AgentConnection
 from pyclustershell.transport.packet_socket import PacketSocket
 from pyclustershell.transport.packets import PacketCodec
 from pyclustershell.transport.paramiko_hooks import (
@@ -367,6 +369,50 @@ def test_a_message_for_a_channel_that_never_was_ends_the_connection(client: Clie
     client.transport._take_channel_message(memoryview(b"\x60\0\0\0\0"))
     with pytest.raises(paramiko.SSHException, match="channel 1, which never was"):
         client.transport._take_channel_message(memoryview(b"\x60\0\0\0\1"))
+
+
+# -- a forwarded agent's answers -------------------------------------------------------------------
+
+
+class Echo(AgentConnection):
+    """An agent that answers with what it is asked."""
+
+    def ask(self, message: bytes) -> bytes:
+        return message
+
+
+def relayed(client: Client, window: int) -> ClientChannel:
+    """A channel over which an agent was asked, and the server has so much room for the answer."""
+    channel, _refusal = client.open()
+    channel.out_window_size = window
+    forwarding._Relay(channel, Echo("none", None), b"bind", "node1").start()
+    channel.take_data(data_message(b"\0\0\0\4ping"))
+    return channel
+
+
+def wait_until(condition: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_an_answer_waits_for_room(client: Client) -> None:
+    channel = relayed(client, 3)
+    wait_until(lambda: channel.out_window_size == 0)
+    channel.take_window(memoryview((100).to_bytes(4, "big")))
+    wait_until(lambda: channel.out_window_size == 95)
+    assert not channel.closed
+
+
+def test_an_answer_that_is_not_taken_does_not_keep_its_channel_from_being_closed(
+    client: Client,
+) -> None:
+    channel = relayed(client, 3)
+    wait_until(lambda: channel.out_window_size == 0)
+    # On the thread that serves all nodes; and the relay's thread ends, as the fixture checks.
+    channel.take_close(memoryview(b""))
+    assert channel.closed
 
 
 # -- agreeing on algorithms ------------------------------------------------------------------------

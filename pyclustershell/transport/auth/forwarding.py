@@ -16,7 +16,7 @@ from paramiko import SSHException
 
 from ..background import Background
 from ..config.settings import ConnectionSettings
-from ..paramiko_hooks import ClientChannel, ClientTransport
+from ..paramiko_hooks import ClientChannel, ClientTransport, write_available
 from .agent import MAX_MESSAGE, AgentConnection, AgentError, default_agent
 
 logger = logging.getLogger("pyclustershell.auth")
@@ -81,11 +81,12 @@ class _Relay:
         self._lock = threading.Lock()
         self._served = False
         self._news = False
+        # Set when there may be room for an answer, and when the channel closes.
+        self._room = threading.Event()
 
     def start(self) -> None:
         """Listen."""
-        # Answers are short. A server that does not take them must not hold a thread for ever.
-        self._channel.settimeout(self._agent.timeout)
+        self._channel.watch(self._room.set, self._room.set)
         self._channel.watch_data(self._wake)
 
     def _wake(self) -> None:
@@ -135,5 +136,18 @@ class _Relay:
                 self._agent.ask(self._bind)
                 self._bind = None
             answer = self._agent.ask(request)
-            channel.sendall(len(answer).to_bytes(4, "big") + answer)
+            self._send(len(answer).to_bytes(4, "big") + answer)
         return not over
+
+    def _send(self, data: bytes) -> None:
+        """Send all of it, as the server has room for it.
+
+        ``Channel.sendall`` waits with the channel held, so that it could not be closed meanwhile.
+        """
+        while data:
+            self._room.clear()
+            sent = write_available(self._channel, data)
+            data = data[sent:]
+            # Answers are short. A server that does not take them must not hold a thread for ever.
+            if not sent and not self._room.wait(self._agent.timeout):
+                raise TimeoutError("the remote host does not take the answer")
