@@ -213,10 +213,8 @@ class MsgTree:
 
     def _settle(self) -> None:
         """Have in _ends where all messages end so far."""
-        for key, ahead in self._ahead.items():
-            branch, _ = self._ends[key]
-            self._ends[key] = branch, branch.end() - length_hint(ahead)
-        self._ahead.clear()
+        for key in list(self._ahead):
+            self._end(key)
 
     def add(self, key: Hashable, msgline: bytes) -> None:
         """Append a line to the message of this key.

@@ -6,7 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
@@ -29,6 +29,7 @@ from pyclustershell.task import Task
 from tests.servers.faults import ScriptedServer, hang_before_banner
 from tests.servers.leaks import no_leaks
 from tests.tasks import fresh_task
+from tests.waiting import wait_until
 
 NODES = "node[1-8]"
 
@@ -44,14 +45,6 @@ def task(cluster: LoopbackCluster) -> Iterator[Task]:
     with no_leaks(), fresh_task() as task:
         cluster.configure(task)
         yield task
-
-
-def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
-    """Wait for what another thread or process does; fail if it does not in time."""
-    limit = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        threading.Event().wait(0.01)
 
 
 class Recorder(EventHandler):

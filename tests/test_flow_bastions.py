@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -26,14 +24,7 @@ from tests.servers.leaks import no_leaks
 from tests.servers.proxy import Proxy
 from tests.servers.sshd import Sshd
 from tests.tasks import fresh_task
-
-
-def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
-    """Wait for what another process or thread does; fail if it does not in time."""
-    limit = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        threading.Event().wait(0.02)
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -9,11 +9,10 @@ import shutil
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
@@ -33,6 +32,7 @@ from tests.servers.leaks import no_leaks
 from tests.servers.proxy import Proxy
 from tests.servers.sshd import Sshd, make_key, process_runs
 from tests.tasks import fresh_task
+from tests.waiting import wait_until
 
 FANOUT = 64
 MANY = 400
@@ -67,14 +67,6 @@ def outputs(task: Task) -> dict[str, bytes]:
 
 def names(first: int, last: int) -> list[str]:
     return [f"node{index}" for index in range(first, last + 1)]
-
-
-def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
-    """Wait for what another process does; fail if it does not in time."""
-    limit = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        threading.Event().wait(0.02)
 
 
 # -- many nodes, few connections -------------------------------------------------------------------

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 
@@ -19,6 +17,7 @@ from pyclustershell.task import Task
 from tests.servers.leaks import no_leaks
 from tests.servers.sshd import Sshd, process_runs
 from tests.tasks import fresh_task
+from tests.waiting import wait_until
 
 # What nc does: passes bytes between its standard streams and a TCP connection. It leaves its
 # process id where one can look for it.
@@ -71,13 +70,6 @@ def task(sshd: Sshd) -> Iterator[Task]:
     with no_leaks(), fresh_task() as task:
         task.set_info("ssh_options", f"-F {sshd.ssh_config}")
         yield task
-
-
-def wait_until(condition: Callable[[], Any], deadline: float = 10.0) -> None:
-    limit = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < limit, "it did not happen in time"
-        threading.Event().wait(0.02)
 
 
 def use(task: Task, command: str) -> None:

@@ -27,6 +27,7 @@ from pyclustershell.transport.paramiko_hooks import (
     read_available,
 )
 from tests.servers.leaks import no_leaks
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -388,13 +389,6 @@ def relayed(client: Client, window: int) -> ClientChannel:
     forwarding._Relay(channel, Echo("none", None), b"bind", "node1").start()
     channel.take_data(data_message(b"\0\0\0\4ping"))
     return channel
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_an_answer_waits_for_room(client: Client) -> None:

@@ -572,12 +572,17 @@ def test_a_local_command_with_an_endless_line(task: Task) -> None:
     assert (failure.node, keys) == ("k", ["k"])
 
 
-def test_rsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
-    program = tmp_path / "rsh"
-    program.write_text(f"#!/bin/sh\n{ENDLESS}\n")
+def replace_program(task: Task, key: str, directory: Path, script: str) -> None:
+    """Have a worker run a script instead of its program, with a limit for lines."""
+    program = directory / key
+    program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    task.set_info("rsh_path", str(program))
+    task.set_info(key, str(program))
     task.set_info("line_limit", 100_000)
+
+
+def test_rsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
+    replace_program(task, "rsh_path", tmp_path, ENDLESS)
     worker = WorkerRsh("node1", None, None, command="true")
     task.schedule(worker)
     task.resume()
@@ -586,11 +591,8 @@ def test_rsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
 
 
 def test_pdsh_with_an_endless_line(task: Task, tmp_path: Path) -> None:
-    program = tmp_path / "pdsh"
-    program.write_text(f"#!/bin/sh\necho node1: begun\nprintf 'node2: '\n{ENDLESS}\n")
-    program.chmod(0o755)
-    task.set_info("pdsh_path", str(program))
-    task.set_info("line_limit", 100_000)
+    script = f"echo node1: begun\nprintf 'node2: '\n{ENDLESS}"
+    replace_program(task, "pdsh_path", tmp_path, script)
     worker = WorkerPdsh("node[1-2]", None, None, command="true")
     task.schedule(worker)
     task.resume()

@@ -11,10 +11,6 @@ from ..exceptions import EngineIllegalOperationError
 Clock = Callable[[], float]
 
 
-def _do_nothing() -> None:
-    """What a timer calls that will never fire again."""
-
-
 class Timer:
     """Something that happens after a delay, once or at intervals.
 
@@ -135,7 +131,8 @@ class TimerQueue:
             return
         self._armed -= timer._case is not None
         timer._queue = timer._case = None
-        timer._callback = _do_nothing  # what it refers to need not wait for its entry to come up
+        # What it refers to need not wait until its entry comes up.
+        timer._callback = lambda: None
         self.holding -= not timer.autoclose
 
     def clear(self) -> None:

@@ -574,15 +574,11 @@ class Connection:
     def _let_go(self) -> None:
         """Part with what refers back to this connection, or else it waits for the collector."""
         self._former_traffic = self.traffic
-        self._authenticator.wake = _do_nothing
+        self._authenticator.wake = lambda: None
         self._patience.let_go()
         if self._transport is not None:
             self._transport.let_go()
         self._way = self._stream = self._transport = None
-
-
-def _do_nothing() -> None:
-    """What is done for a connection that has ended."""
 
 
 def _outcome(error: Optional[NodeError]) -> Outcome:

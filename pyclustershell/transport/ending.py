@@ -84,8 +84,7 @@ class SessionEnding:
     def _give_back(self) -> None:
         if self._cancel is not None:
             self._cancel()
-        self._channel.close()
-        self._channel.unwatch()
+        self._channel.drop()
         self._pool.release(self.connection)
 
 

@@ -169,7 +169,6 @@ class RemoteSession(Generic[StateT, EventT]):
         if self.done:
             channel.close()
             return
-        channel.settimeout(0.0)
         self._channel = channel
         self._requested = True
         self._request(channel)
@@ -243,8 +242,7 @@ class RemoteSession(Generic[StateT, EventT]):
 
     def _close_channel(self) -> None:
         if self._channel is not None:
-            self._channel.close()
-            self._channel.unwatch()
+            self._channel.drop()
             self._channel = None
 
     def _give_back(self) -> None:
@@ -280,8 +278,7 @@ class RemoteSession(Generic[StateT, EventT]):
             # Nothing has been asked for: there is nothing to end.
             connection.close()
         elif ending is None:
-            channel.close()
-            channel.unwatch()
+            channel.drop()
             self._pool.release(connection)
         else:
             ending.begin()

@@ -52,7 +52,6 @@ class TunnelStream(PacketStream):
         self._on_readable: Optional[Callable[[], bool]] = None
         self._posted = False
         self._lost = False
-        channel.settimeout(0.0)
         channel.watch(lambda: None, self.flush)
 
     def fileno(self) -> int:

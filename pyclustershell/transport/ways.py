@@ -23,10 +23,6 @@ from .stream import PacketStream
 Arrived = Callable[[Optional[PacketStream], Optional[NodeError]], Any]
 
 
-def _do_nothing() -> None:
-    """What is done when time is over for what is gone."""
-
-
 class Patience:
     """How long a connection may take. It runs only while the server is waited for, and not while
     the connection waits for its turn or for a jump host, or the engine for a slow handler.
@@ -78,7 +74,7 @@ class Patience:
     def let_go(self) -> None:
         """Nobody is waited for any more, and nobody is told."""
         self.pause()
-        self._on_exhausted = _do_nothing
+        self._on_exhausted = lambda: None
 
     def grant(self, seconds: float) -> None:
         """Wait for so many seconds from now on."""

@@ -30,7 +30,7 @@ from tests.faults.nodes import COMMAND, CUT, HEALTHY, NODES, PHASE, RAW, server_
 from tests.servers.faults import dropping_address, refusing_address
 from tests.servers.phases import host_key
 from tests.servers.proxy import FaultyProxy, Plan
-from tests.servers.sftp import SFTP_SERVER
+from tests.servers.sftp import SFTP_SERVER, end_other_tasks
 from tests.servers.sshd import Sshd, node_address
 
 Block = dict[str, Any]
@@ -215,11 +215,7 @@ def _asyncssh(directory: Path, homes: Mapping[str, str]) -> Iterator[dict[str, B
         for server in servers.values():
             server.close()
             await server.wait_closed()
-        # What is still on its way (connections that end, commands) needs the loop.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_other_tasks()
 
     def wait_for(work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, loop).result(_STOP_DEADLINE)

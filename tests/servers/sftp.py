@@ -69,6 +69,14 @@ def openssh_nodes(directory: Path, subsystem: str, **settings: Any) -> Iterator[
             yield Nodes("node[1-3]", place, lambda task: task.set_info("ssh_options", options))
 
 
+async def end_other_tasks() -> None:
+    """End what is still on its way (connections that end, commands): it needs its loop for that."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
 @contextlib.contextmanager
 def asyncssh_nodes(directory: Path) -> Iterator[Nodes]:
     import asyncssh
@@ -96,10 +104,7 @@ def asyncssh_nodes(directory: Path) -> Iterator[Nodes]:
     async def close() -> None:
         server.close()
         await server.wait_closed()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        await end_other_tasks()
 
     server = asyncio.run_coroutine_threadsafe(listen(), loop).result()
 

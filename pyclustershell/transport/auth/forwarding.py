@@ -110,7 +110,7 @@ class _Relay:
             logger.warning("%s: agent forwarding: %s", self._node, error)
         # From now on it counts as served: nobody looks at it any more.
         self._agent.close()
-        self._channel.close()
+        self._channel.drop()
 
     def _see_news(self) -> bool:
         with self._lock:

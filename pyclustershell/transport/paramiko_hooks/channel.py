@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("pyclustershell.transport")
 
-_INT = struct.Struct(">I")
-# A message's type, and the channel's number.
-_HEAD = struct.Struct(">BI")
+INT = struct.Struct(">I")
+#: How a message that concerns a channel begins: its type, the channel's number.
+HEAD = struct.Struct(">BI")
 _HEAD_INT = struct.Struct(">BII")
 
 _NOTHING = Then(lambda: None)
@@ -52,7 +52,7 @@ _NOBODY = _Nobody()
 
 def string(data: bytes) -> bytes:
     """Bytes as a field of a message (RFC 4251 5)."""
-    return _INT.pack(len(data)) + data
+    return INT.pack(len(data)) + data
 
 
 def text_of(message: Message) -> str:
@@ -166,6 +166,11 @@ class ClientChannel(paramiko.Channel):
         self.in_buffer.set_event(None)
         self.in_stderr_buffer.set_event(None)
 
+    def drop(self) -> None:
+        """Close the channel, and have nothing told any more."""
+        self.close()
+        self.unwatch()
+
     @property
     def has_exit_status(self) -> bool:
         """Whether the command's end has been told; -1 is paramiko's 'not yet'."""
@@ -219,7 +224,7 @@ class ClientChannel(paramiko.Channel):
         self._send_request(b"signal", string(name.encode()))
 
     def _send_request(self, kind: bytes, details: bytes = b"", want_reply: bool = False) -> None:
-        head = _HEAD.pack(MSG_CHANNEL_REQUEST, self.remote_chanid)
+        head = HEAD.pack(MSG_CHANNEL_REQUEST, self.remote_chanid)
         self.transport.send_payload(
             b"%b%b%b%b" % (head, string(kind), b"\1" if want_reply else b"\0", details)
         )
@@ -267,7 +272,7 @@ class ClientChannel(paramiko.Channel):
 
     def take_window(self, rest: memoryview) -> None:
         """The server grants room for standard input."""
-        (size,) = _INT.unpack_from(rest)
+        (size,) = INT.unpack_from(rest)
         with self.lock:
             self.out_window_size += size
         if self._on_window is not None:
@@ -275,7 +280,7 @@ class ClientChannel(paramiko.Channel):
 
     def take_data(self, rest: memoryview) -> None:
         """Standard output has come."""
-        (size,) = _INT.unpack_from(rest)
+        (size,) = INT.unpack_from(rest)
         data = rest[4 : 4 + size]
         if self._on_data is None:
             self.in_buffer.feed(data)
@@ -322,8 +327,8 @@ class ClientChannel(paramiko.Channel):
         with self.lock:
             if not self.active or self.closed:
                 return []
-            close = _HEAD.pack(MSG_CHANNEL_CLOSE, self.remote_chanid)
-            eof = _HEAD.pack(MSG_CHANNEL_EOF, self.remote_chanid)
+            close = HEAD.pack(MSG_CHANNEL_CLOSE, self.remote_chanid)
+            eof = HEAD.pack(MSG_CHANNEL_EOF, self.remote_chanid)
             payloads = [close] if self.eof_sent else [eof, close]
             self.eof_sent = 1
             self._set_closed()

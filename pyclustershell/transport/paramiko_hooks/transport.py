@@ -29,7 +29,7 @@ from ..packets import PacketCodec
 from ..stream import PacketStream
 from .auth import ClientAuthHandler
 from .bounds import Inflater, check_extensions
-from .channel import CHANNEL_MESSAGES, ClientChannel, string, text_of
+from .channel import CHANNEL_MESSAGES, HEAD, INT, ClientChannel, string, text_of
 from .negotiation import Negotiation
 from .then import Then
 
@@ -44,18 +44,11 @@ _MAX_BANNER_LINES = 100
 # The messages of the method of key exchange (RFC 4250 4.1.2).
 _KEX_FIRST, _KEX_LAST = 30, 49
 
-# How a message that concerns a channel begins: its type, the channel's number.
-_HEAD = struct.Struct(">BI")
-_INT = struct.Struct(">I")
 # Of a request for a channel: its number, its window, and how large its packets may be.
 _OPENING = struct.Struct(">III")
 
 # Told when a channel is open (or with the reason why not), where the transport is fed.
 Opened = Callable[[Optional["ClientChannel"], Optional[paramiko.ChannelException]], Any]
-
-
-def _do_nothing() -> None:
-    """What is done for a transport that is gone."""
 
 
 class _ChannelsSeen:
@@ -275,10 +268,10 @@ class ClientTransport(Negotiation):
 
     def _take_channel_message(self, payload: memoryview) -> None:
         try:
-            kind, chanid = _HEAD.unpack_from(payload)
+            kind, chanid = HEAD.unpack_from(payload)
             channel = self._channels.get(chanid)
             if channel is not None:
-                CHANNEL_MESSAGES[kind](channel, payload[_HEAD.size :])
+                CHANNEL_MESSAGES[kind](channel, payload[HEAD.size :])
             elif chanid not in self.channels_seen:
                 raise SSHException(f"message {kind} came for channel {chanid}, which never was")
         except struct.error:
@@ -303,7 +296,7 @@ class ClientTransport(Negotiation):
 
     def let_go(self) -> None:
         """Part with what refers back to this transport, which has been closed."""
-        self._on_ended = _do_nothing
+        self._on_ended = lambda: None
         self.auth_handler = self.kex_engine = self.completion_event = None
         self.aside = self.on_agent_channel = None
         vars(self).pop("auth_answer", None)
@@ -402,7 +395,7 @@ class ClientTransport(Negotiation):
 
         # Where the connection came from. There is none: OpenSSH's client says the same.
         addresses = b"".join(
-            (string(host.encode()), _INT.pack(port), string(b"127.0.0.1"), _INT.pack(65535))
+            (string(host.encode()), INT.pack(port), string(b"127.0.0.1"), INT.pack(65535))
         )
         self._open_channel(b"direct-tcpip", then, addresses)
 
