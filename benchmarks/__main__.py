@@ -1,8 +1,8 @@
-"""Run every program here, and write down what they found.
+"""Run every program here, and write a report of the results.
 
-RESULTS.md gets each program's table, and on top of them what was wanted beside what was measured;
-results.json gets all readings. Run as ``python -m benchmarks``; it takes a quarter of an hour or
-less, in which the machine should do nothing else.
+RESULTS.md gets the goals with the measured figures, then each program's table. results.json gets
+all readings. Run as ``python -m benchmarks``. It takes at most a quarter of an hour; the machine
+should be idle meanwhile.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_program(name: str) -> tuple[str, dict[str, Any]]:
     """Run one program.
 
     Returns:
-        What it printed, and what it wrote for ``--json``; nothing in the latter where it failed.
+        Its output, and its findings from ``--json``: empty if it failed.
     """
     with tempfile.TemporaryDirectory() as place:
         found = Path(place) / "found.json"
@@ -56,7 +56,7 @@ def run_program(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> int:
-    """Run the programs. Returns 1 where one of them found nothing, otherwise 0."""
+    """Run the programs. Returns 1 if one of them found nothing, otherwise 0."""
     programs = find_programs()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -70,7 +70,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     report = ""
     for name in options.only or programs:
         found[name] = run_program(name)
-        # After each of them: what was found is not lost where the run is stopped.
+        # After each of them: the results are kept if the run is stopped.
         report = keep(found, (time.monotonic() - begin) / 60, options.directory)
     print(report)
     return int(not all(findings for _, findings in found.values()))

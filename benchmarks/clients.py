@@ -1,8 +1,8 @@
-"""How each client is set up: with the same key, the same fanout, and connections that it keeps.
+"""Sets up each client, with the same key and the same fanout; those that can keep connections do.
 
-Each of them reads its key, its known hosts and its configuration once, as a program with many hosts
-would. Imports are inside the functions: a contender pays for its own client only, and one that is
-not installed is reported as missing.
+Each client reads its key, its known hosts and its configuration once, as a program with many hosts
+would. Imports are inside the functions: a contender imports its own client only, and a client that
+is not installed is reported as missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PACKAGES = ["paramiko", "cryptography", "asyncssh", "parallel-ssh", "ClusterShel
 
 
 def our_task(cluster: Cluster, fanout: int, pool_size: Optional[int] = None) -> Any:
-    """This package's task; its pool holds ``fanout`` connections, if nothing else is said."""
+    """This package's task; its pool holds ``fanout`` connections by default."""
     from pyclustershell import task_self
 
     task = task_self()
@@ -105,7 +105,7 @@ class ParamikoClient:
         return list(self._threads.map(function, *arguments))
 
     def connect(self, host: str) -> Any:
-        """An open connection; with paramiko's own 15 s, a busy server is given up too early."""
+        """An open connection. paramiko's default timeout of 15 s is too short for a busy server."""
         client = self._make_client()
         client.set_missing_host_key_policy(self._policy)
         client.connect(

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from tests.servers.sshd import Sshd, node_address
 
-WARM_UP_NODE = "127.0.0.1"  # no node of the cluster, so that nothing of it is known before
+WARM_UP_NODE = "127.0.0.1"  # not a node of the cluster: no node is known before
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """What a client has to know, in a form that can be handed to another process: ``asdict``.
+    """The settings of a client, in a form that can be passed to another process: ``asdict``.
 
     Attributes:
         nodes: how many there are.

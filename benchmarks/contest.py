@@ -1,8 +1,8 @@
-"""What the programs here have in common: contenders take turns, each in a process of its own.
+"""The common part of the programs: contenders take turns, each in a process of its own.
 
-A program is a class derived from :class:`Contest`. It names its contenders, says what surrounds
-them (a cluster, mostly), and turns their readings into a table and into bars: what was wanted,
-what was measured, and whether it holds.
+A program is a class derived from :class:`Contest`. It names its contenders, sets up their
+surroundings (mostly a cluster), and makes a table and bars of their readings. A bar is a goal, the
+measured figure, and True if the goal is reached.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from benchmarks.measure import (
     versions,
 )
 
-#: What a contender is given: whatever the program's surroundings gave, as JSON can carry it.
+#: The arguments of a contender, from the program's ``surroundings()``; they must fit into JSON.
 Setup = dict[str, Any]
 TIMEOUT = 600.0  # seconds for one contender's turn
 
@@ -39,10 +39,10 @@ class Contender:
     """One row of the table.
 
     Attributes:
-        name: what it is called in the table and by ``--skip``.
+        name: its name in the table and for ``--skip``.
         run: the program, which takes the meter's readings.
-        ours: it is this package.
-        rounds: it is measured no more often than this, because it takes so long; None for no limit.
+        ours: True if it is this package.
+        rounds: the highest number of measurements, for slow contenders; None for no limit.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Bar:
-    """What was wanted, and what was measured.
+    """A goal and the measured figure.
 
     Attributes:
-        question: what is compared with what.
+        question: the two figures that are compared.
         wanted: the limit, in words.
-        measured: the figure, in words; what is missing, where there is none.
-        held: whether the limit is kept; None where nothing was measured.
+        measured: the figure, in words, or 'not measured'.
+        held: True if the limit is kept; None if nothing was measured.
     """
 
     question: str
@@ -69,12 +69,12 @@ class Bar:
 
     @classmethod
     def at_most(cls, question: str, figure: Optional[float], limit: float, unit: str = "") -> Bar:
-        """A figure that should be small; None where it was not measured."""
+        """A figure that should be small; None if it was not measured."""
         return cls._of(question, figure, f"at most {limit:g}{unit}", unit, lambda it: it <= limit)
 
     @classmethod
     def at_least(cls, question: str, figure: Optional[float], limit: float, unit: str = "") -> Bar:
-        """A figure that should be large; None where it was not measured."""
+        """A figure that should be large; None if it was not measured."""
         return cls._of(question, figure, f"at least {limit:g}{unit}", unit, lambda it: it >= limit)
 
     @classmethod
@@ -92,7 +92,7 @@ class Bar:
 
 
 class Results:
-    """All readings of a run, by contender; and why a contender has none."""
+    """All readings of a run, by contender; for a contender without readings, the reason."""
 
     def __init__(self) -> None:
         self.readings: dict[str, dict[str, list[Reading]]] = defaultdict(lambda: defaultdict(list))
@@ -112,38 +112,38 @@ class Results:
         return list(dict.fromkeys([*self.readings, *self.facts]))
 
     def median(self, name: str, phase: str) -> Optional[Reading]:
-        """The medians of a contender's readings; None where it has none."""
+        """The medians of a contender's readings; None if it has none."""
         readings = self.readings.get(name, {}).get(phase)
         return median(readings) if readings else None
 
     def cpu(self, name: str, phase: str) -> Optional[float]:
-        """The median CPU time of a phase in seconds; None where it was not measured."""
+        """The median CPU time of a phase in seconds; None if it was not measured."""
         reading = self.median(name, phase)
         return None if reading is None else reading.cpu
 
     def wall(self, name: str, phase: str) -> Optional[float]:
-        """The median wall time of a phase in seconds; None where it was not measured."""
+        """The median wall time of a phase in seconds; None if it was not measured."""
         reading = self.median(name, phase)
         return None if reading is None else reading.wall
 
     def fact(self, name: str, fact: str) -> Optional[float]:
-        """The median of a contender's other figure; None where it has none."""
+        """The median of a contender's other figure; None if it has none."""
         figures = self.facts.get(name, {}).get(fact)
         return statistics.median(figures) if figures else None
 
 
 def quotient(one: Optional[float], other: Optional[float]) -> Optional[float]:
-    """One figure divided by another; None where one of them was not measured."""
+    """One figure divided by another; None if one of them was not measured."""
     return one / other if one is not None and other else None
 
 
 def least(figures: Sequence[Optional[float]]) -> Optional[float]:
-    """The smallest of the figures that were measured; None where there is none."""
+    """The smallest of the figures that were measured; None if there is none."""
     return min((it for it in figures if it is not None), default=None)
 
 
 def cell(figure: Optional[float], form: str, scale: float = 1) -> str:
-    """A figure for a table; '-' where it was not measured."""
+    """A figure for a table; '-' if it was not measured."""
     return "-" if figure is None else format(figure * scale, form)
 
 
@@ -152,9 +152,9 @@ class Contest:
 
     Attributes:
         module: the program's name for ``python -m``.
-        contenders: who takes part, in the order of their turns.
-        packages: whose versions to print.
-        rounds: how often each contender is measured.
+        contenders: the contenders, in the order of their turns.
+        packages: the packages whose versions are printed.
+        rounds: the number of measurements of each contender.
     """
 
     module: ClassVar[str]
@@ -164,17 +164,17 @@ class Contest:
 
     @property
     def question(self) -> str:
-        """What is asked: the program's docstring, for ``--help`` and above the table."""
+        """The question: the program's docstring, for ``--help`` and above the table."""
         return sys.modules[type(self).__module__].__doc__ or ""
 
-    # -- what a program says --
+    # -- for the program to define --
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the program's own options."""
 
     @contextlib.contextmanager
     def surroundings(self, options: argparse.Namespace) -> Iterator[Setup]:
-        """What the contenders need, for as long as the with block lasts."""
+        """Set up the things that the contenders need, while the with block lasts."""
         yield {}
 
     def take_turn(self, contender: Contender, setup: Setup) -> Meter:
@@ -189,13 +189,13 @@ class Contest:
         raise NotImplementedError
 
     def bars(self, results: Results, options: argparse.Namespace) -> list[Bar]:
-        """What was wanted, and what was measured."""
+        """The goals and the measured figures."""
         return []
 
-    # -- what all of them do --
+    # -- the same for all programs --
 
     def main(self, arguments: Optional[Sequence[str]] = None) -> int:
-        """Run the program. Returns 1 where this package could not be measured, otherwise 0."""
+        """Run the program. Returns 1 if this package could not be measured, otherwise 0."""
         names = [contender.name for contender in self.contenders]
         parser = argparse.ArgumentParser(prog=f"python -m {self.module}", description=self.question)
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -245,7 +245,7 @@ class Contest:
         return results
 
     def _show(self, results: Results, options: argparse.Namespace) -> dict[str, Any]:
-        """Print the table; return what --json writes."""
+        """Print the table; return the findings for ``--json``."""
         hidden = ("json", "contender", "setup")
         settings = {key: value for key, value in vars(options).items() if key not in hidden}
         about = {"settings": settings, "versions": versions(self.packages), "machine": machine()}
@@ -270,7 +270,7 @@ class Contest:
 
 
 def print_introduction(question: Optional[str], about: dict[str, dict[str, Any]]) -> None:
-    """Print what a table is about, but for the docstring's last paragraph: how to run it."""
+    """Print the docstring without its last paragraph, which says how to run the program."""
     paragraphs = (question or "").strip().split("\n\n")[:-1]
     print("\n\n".join(paragraphs) + "\n")
     for title, facts in about.items():

@@ -1,13 +1,13 @@
 """Files to nodes and back: what does it cost to copy them?
 
-A file of 64 MB is copied to 8 nodes ("put"), which includes connecting, and back from them ("get"),
-over the connections that are there where a client keeps them; then a directory of 2,000 files of
-4 KiB to 4 nodes ("small"). This package also copies 16 MB to 64 nodes and back ("wide"), over
-connections that are there. What arrived is checked, after the clock has stopped.
+A file of 64 MB is copied to 8 nodes ("put"), which includes the time to connect, and back from them
+("get"), over the same connections if the client keeps them; then a directory of 2,000 files of 4
+KiB to 4 nodes ("small"). This package also copies 16 MB to 64 nodes and back ("wide"), over
+existing connections. The copies are checked after the clock has stopped.
 
-All files are in memory (/dev/shm) where the system has it, so that no disk is measured. The nodes
-are one host: each gets a directory of its own, but for this package, whose files have names of
-their own until they are whole; then each replaces the one before.
+All files are in memory (/dev/shm) if the system has it, so that no disk is measured. The nodes are
+one host, so each gets a directory of its own. For this package they share one: its files have
+temporary names until they are whole, and then each replaces the one before.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.copy``.
 """
@@ -43,7 +43,7 @@ RUN_TIMEOUT = 300.0
 
 
 class Place:
-    """Where files are, and what has to arrive."""
+    """The places of the files, and the expected contents."""
 
     def __init__(self, setup: Setup) -> None:
         self.cluster = Cluster(**setup["cluster"])
@@ -68,7 +68,7 @@ class Place:
         return {node: self.fresh(f"{name}/{node}") for node in self.nodes}
 
     def check(self, source: Path, arrived: list[Path]) -> None:
-        """What has arrived is what was sent; then it is removed.
+        """Check that the copies have the contents that were sent, then remove them.
 
         Raises:
             RuntimeError: it is not.

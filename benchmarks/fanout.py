@@ -1,9 +1,9 @@
 """One short command on many nodes: what does a node cost the client?
 
 Each client runs ``echo ok`` on all nodes twice, in a process of its own: on first contact, which
-includes TCP, key exchange, host key check and authentication, and once more over what it kept.
-Before that it runs the command on one other node, so that all imports are done. Every answer is
-checked, after the clock has stopped. CPU time is the client's and its children's.
+includes TCP, key exchange, host key check and authentication, and again over the connections that
+it has kept. Before that it runs the command on one other node, so that all imports are done. Every
+answer is checked after the clock has stopped. CPU time includes that of the client's children.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.fanout``.
 """
@@ -52,7 +52,7 @@ RUN_TIMEOUT = 250.0
 
 
 def check(answers: Iterable[tuple[str, bytes]], nodes: Iterable[str]) -> None:
-    """Every node answered, once and rightly.
+    """Check that every node gave one right answer.
 
     Raises:
         RuntimeError: one did not.
@@ -88,7 +88,7 @@ def pyclustershell_pooled(setup: Setup, meter: Meter) -> None:
 
 
 def pyclustershell_default(setup: Setup, meter: Meter) -> None:
-    """This package as it comes: the pool is as large as the fanout, most nodes connect anew."""
+    """This package with its defaults: the pool is as large as the fanout, most nodes reconnect."""
     _pyclustershell(setup, meter, pooled=False)
 
 

@@ -1,8 +1,8 @@
 """What do an import, ``pyclush --help`` and a node set cost before anything is done?
 
-Each program runs in a Python process of its own, again and again. CPU and wall time are medians,
-less those of ``python -c pass``. What is imported is compiled already. A program that has no need
-of paramiko must not have imported it at its end.
+Each program runs several times, each time in a Python process of its own. CPU and wall time are
+medians, less those of ``python -c pass``. All modules are compiled already. A program that does not
+need paramiko must not import it.
 
 Run as ``python -m benchmarks.imports``.
 """
@@ -30,10 +30,10 @@ NODE_SET = "NodeSet('node[1-99]')"
 HELP = "pyclush --help"
 TASK = "task_self()"
 
-# Set where nothing should be left in the folders of the sources.
+# Set if no file should be left in the folders of the sources.
 NEVER_COMPILED = "PYTHONDONTWRITEBYTECODE"
 
-# Ends with 1 where paramiko was imported, by whatever way the program ends.
+# Ends with 1 if paramiko was imported, however the program ends.
 WATCHED = (
     "import atexit, os, sys\n"
     "atexit.register(lambda: (sys.stdout.flush(), os._exit('paramiko' in sys.modules)))\n"
@@ -71,7 +71,7 @@ def measure(name: str, code: str, ours: bool = False) -> Contender:
                 raise Missing(done.stderr.decode().strip().splitlines()[-1])
             return done.returncode
 
-        # The first one compiles what has not been compiled.
+        # The first one compiles the modules that are not compiled yet.
         meter.facts[PARAMIKO] = once()
         with meter.phase(RUN):
             for _ in range(setup["times"]):
@@ -98,7 +98,7 @@ class Imports(Contest):
 
     @contextlib.contextmanager
     def surroundings(self, options: argparse.Namespace) -> Iterator[Setup]:
-        """A directory for what is compiled."""
+        """A directory for compiled files."""
         with tempfile.TemporaryDirectory() as cache:
             yield {"times": options.times, "cache": cache}
 
@@ -129,7 +129,7 @@ class Imports(Contest):
         return float((getattr(figure, what) - less) / options.times)
 
     def bars(self, results: Results, options: argparse.Namespace) -> list[Bar]:
-        """Time of the import, and who imports paramiko."""
+        """Time of the import, and the programs that import paramiko."""
         found = []
         for what, unit in (("cpu", "CPU"), ("wall", "wall")):
             more = self._more(results, IMPORT, options, what)

@@ -1,12 +1,12 @@
 """How long until the answer: of one command on one node, and of the engine's own part of it?
 
-``echo ok`` on one node whose connection is there, again and again, each after the answer to the one
-before. Much of the time is the server's. CPU time is the client's and its children's.
+``echo ok`` runs many times on one connected node, each time after the answer to the last. The
+server takes much of the time. CPU time includes that of the client's children.
 
-Then 64 nodes run a command that prints a line now and then. Measured is the time from the return of
-the engine's ``select()`` to the call of ``ev_read``: the engine's own latency, with the decryption
-where the engine does it. And the time from a message sent by another thread through a port to the
-call of ``ev_msg``, meanwhile.
+Then 64 nodes run a command that prints a line now and then. Two times are measured: from the return
+of the engine's ``select()`` to the call of ``ev_read``, which is the engine's own latency and
+includes decryption; and from the sending of a message through a port, by another thread, to the
+call of ``ev_msg``.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.latency``.
 """

@@ -3,7 +3,7 @@
 One command prints 500,000 lines of 60 bytes, which are handed to an event handler one by one, and
 gathered as well, as is the default. Then 300 commands (``echo ok``) run on this host with a fanout
 of 64: each by a worker of its own (WorkerPopen), and as one worker over 300 nodes (ExecWorker). CPU
-time is the client's and that of the commands.
+time is that of the client and of the commands.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.local``.
 """

@@ -1,4 +1,4 @@
-"""Meters, the processes they run in, and the tables of what they show."""
+"""Meters, the processes that they run in, and tables of the readings."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def peak_memory() -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one phase took, in seconds."""
+    """The time of one phase, in seconds."""
 
     cpu: float
     wall: float
@@ -132,14 +132,14 @@ def median(readings: Sequence[Reading]) -> Reading:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures hold for."""
+    """The conditions of the measurement."""
     return {
         "system": platform.system() + " " + platform.release().partition("-")[0],
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
-        "load": round(os.getloadavg()[0]),  # what else ran in the minute before
+        "load": round(os.getloadavg()[0]),  # other programs in the minute before
     }
 
 
@@ -180,5 +180,5 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def ratio(ours: float, theirs: Optional[float]) -> str:
-    """How two figures compare, for a table; '-' where one was not measured."""
+    """How two figures compare, for a table; '-' if one was not measured."""
     return f"{ours / theirs:.2f}" if theirs else "-"

@@ -28,9 +28,9 @@ from benchmarks.contest import Bar, cell, print_introduction
 from benchmarks.measure import machine, table, versions
 
 Operation = Callable[[], object]
-SHORT = 0.001  # seconds: what takes less is repeated
+SHORT = 0.001  # seconds: a shorter operation is repeated
 REPEATED = 200
-SLOW = 2.0  # seconds: what takes longer is not repeated
+SLOW = 2.0  # seconds: a longer operation is not repeated
 
 
 class Library:
@@ -60,7 +60,7 @@ class Case(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What a case cost: seconds and bytes, here and there."""
+    """The cost of a case: seconds and bytes, here and in ClusterShell."""
 
     name: str
     wanted: float
@@ -83,7 +83,7 @@ def shuffled(names: list[str]) -> list[str]:
 
 
 def bulk_cases(size: int) -> Iterator[Case]:
-    """What is done to node sets of this size."""
+    """Operations on node sets of this size."""
     full = f"node[1-{size}]"
     odd, even = f"node[1-{size}/2]", f"node[2-{size}/2]"
     other = f"node[{size // 2}-{size // 2 + size}]"
@@ -147,7 +147,7 @@ def bulk_cases(size: int) -> Iterator[Case]:
 
 
 def small_cases() -> Iterator[Case]:
-    """What scripts do many times."""
+    """Operations that scripts repeat often."""
     names = shuffled([f"node{number}" for number in range(10_000)])
 
     def add_all(library: Library) -> Operation:
@@ -349,7 +349,7 @@ def measure(case: Case, libraries: list[Library], rounds: int, memory: bool) -> 
         answer = operation()
         taken = time.process_time() - begin
         answers.append(normal(answer))
-        # Warm by now, unless it takes so long that warmth makes no difference.
+        # Warm by now; or it takes so long that a warm start makes no difference.
         times.append([taken] if taken > SLOW else [])
     if answers.count(answers[0]) != len(answers):
         raise RuntimeError(f"{case.name}: the answers differ")
@@ -431,7 +431,7 @@ def results_table(results: Sequence[Result], memory: bool) -> str:
 
 
 def findings(results: Sequence[Result]) -> dict[str, Any]:
-    """What --json writes: all figures, and the bars as one for each limit."""
+    """The content that --json writes: all figures, and the bars as one for each limit."""
     bars = []
     for wanted in sorted({result.wanted for result in results}, reverse=True):
         alike = [result for result in results if result.wanted == wanted and result.ratio]

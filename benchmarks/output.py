@@ -1,11 +1,11 @@
 """Much output from a few nodes: what does it cost to receive it, as lines and raw?
 
 Each of 8 nodes prints 100,000 lines of 60 bytes; no two of a node are alike, but all nodes print
-the same. The lines are gathered ("lines"), and handed to an event handler as well ("handler"): to
-what the client has for one line at a time. Then each node prints 64 MB, which are gathered as
-bytes: zeros, which have no lines, and random bytes, a newline in 256 of them. What was received is
-checked, after the clock has stopped. CPU time is the client's and its children's; connecting is
-left out where connections are kept.
+the same. The lines are gathered ("lines"), and also passed to an event handler ("handler"), which
+is the client's own way to handle one line at a time. Then each node prints 64 MB, which are
+gathered as bytes: zeros, which have no lines, and random bytes, one newline in 256 of them. The
+received bytes are checked after the clock has stopped. CPU time includes that of the client's
+children. The time to connect is left out if the client keeps connections.
 
 The clients take turns, round by round. Run as ``python -m benchmarks.output``.
 """
@@ -40,7 +40,7 @@ LINES = "lines"
 HANDLER = "handler"
 ZEROS = "zeros"
 RANDOM = "random"
-NODES = "nodes"  # how many, where a client has fewer than the others
+NODES = "nodes"  # how many, if a client has fewer than the others
 LINE = "%06d " + "x" * 52
 LINE_LENGTH = 60  # with its newline
 RUN_TIMEOUT = 300.0
@@ -48,7 +48,7 @@ CHUNK = 65536
 
 
 def check(figures: Iterable[int], nodes: int, wanted: int) -> None:
-    """So much came from every node.
+    """Check that every node sent all bytes.
 
     Raises:
         RuntimeError: it did not.

@@ -1,4 +1,4 @@
-"""Many nodes: does a node cost more where there are thousands, and how much memory do they take?
+"""Many nodes: does a node cost more if there are thousands, and how much memory do they take?
 
 ``echo ok`` on 200 nodes, then, in another process, on 2,000, with a fanout of 256: each connection
 is closed before the next is opened in its place, so that the memory is that of 256 connections and

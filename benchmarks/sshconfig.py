@@ -1,4 +1,4 @@
-"""What OpenSSH's files cost: a large ssh_config, a large known_hosts, for many nodes.
+"""The cost of OpenSSH's files: a large ssh_config and a large known_hosts, for many nodes.
 
 1. A configuration of 1,000 ``Host`` blocks (with aliases, and patterns below) is read, and 2,000
    nodes are resolved: half of them have a block.
@@ -7,7 +7,8 @@
    and in another one.
 3. 1,000 new hosts are accepted, and added to a file.
 
-Measured is this process's CPU time, which neighbours on the machine disturb less than the clock.
+The CPU time of this process is measured: other programs on the machine disturb it less than the
+wall time.
 
 Run as ``python -m benchmarks.sshconfig``.
 """
@@ -29,24 +30,24 @@ from typing import Callable, NamedTuple, Optional
 
 from benchmarks.contest import Bar, bar_table, print_introduction
 from benchmarks.measure import machine, versions
-from pyclustershell.transport.config.context import LocalContext
-from pyclustershell.transport.config.options import SSHOptions
-from pyclustershell.transport.config.resolution import resolve
-from pyclustershell.transport.config.settings import ConnectionSettings
-from pyclustershell.transport.config.sshconfig import ConfigCache
-from pyclustershell.transport.hostkeys.checker import HostKeyChecker
-from pyclustershell.transport.hostkeys.knownhosts import format_line
+from pyclustershell.ssh.config.environment import Environment
+from pyclustershell.ssh.config.options import SSHOptions
+from pyclustershell.ssh.config.resolution import resolve
+from pyclustershell.ssh.config.settings import ConnectionSettings
+from pyclustershell.ssh.config.sshconfig import ConfigCache
+from pyclustershell.ssh.hostkeys.checker import HostKeyChecker
+from pyclustershell.ssh.hostkeys.knownhosts import format_line
 
 KIND = "ssh-ed25519"
 
 
 class Case(NamedTuple):
-    """One question.
+    """One measured case.
 
     Attributes:
-        name: what is done.
-        wanted: in how many seconds.
-        run: does it, in a fresh directory, with nothing remembered of the last time.
+        name: its name in the table.
+        wanted: the limit in seconds of CPU time.
+        run: the code to measure; it gets a fresh directory and keeps nothing in memory.
     """
 
     name: str
@@ -61,7 +62,7 @@ def key(number: int) -> bytes:
 
 
 def write_config(directory: Path, blocks: int) -> Path:
-    """Write a configuration as clusters have it: a block for each host, and some for all."""
+    """Write the configuration of a typical cluster: a block for each host, and some for all."""
     path = directory / "config"
     text = "".join(
         f"Host node{n} alias{n}\n  HostName 10.{n >> 8}.{n & 255}.1\n  Port {2000 + n}\n"
@@ -76,7 +77,7 @@ def write_config(directory: Path, blocks: int) -> Path:
 def resolve_nodes(directory: Path, blocks: int, nodes: int) -> None:
     """Read the configuration, and resolve every node."""
     options = SSHOptions(config_files=[write_config(directory, blocks)])
-    cache = ConfigCache(LocalContext("me", str(directory), "here"))
+    cache = ConfigCache(Environment("me", str(directory), "here"))
     for number in range(nodes):
         name = f"node{number}" if number % 2 else f"other{number}"
         resolve(name, options, config_cache=cache)
@@ -115,7 +116,7 @@ def check_known(numbers: Sequence[int], directory: Path) -> None:
 
 
 def cases(blocks: int, nodes: int, lines: int, hosts: int, new: int) -> Iterator[Case]:
-    """What is measured."""
+    """Yield the measured cases."""
     in_order = range(0, lines, max(1, lines // hosts))[:hosts]
     shuffled = random.Random(1).sample(range(lines), hosts)  # noqa: S311 - nothing is secret here
     yield Case(
@@ -168,7 +169,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 
 
 def seconds(case: Case, lines: int) -> float:
-    """What a case costs, its files written before."""
+    """Return the CPU time of a case in seconds. Its files are written before."""
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         if "hashed" in case.name:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from where import cluster
 
-from pyclustershell import EventHandler, NodeSet, task_self
+from pyclustershell import EventHandler, NodeSet, WorkerSsh, task_self
 
 
 class Progress(EventHandler):
-    def __init__(self):
-        self.copied = {}
+    """Keeps the number of bytes that were copied to each node."""
 
-    def ev_written(self, worker, node, sname, size):
+    def __init__(self) -> None:
+        self.copied: dict[str, int] = {}
+
+    def ev_written(self, worker: WorkerSsh, node: str, sname: str, size: int) -> None:
         self.copied[node] = size
 
 
@@ -29,7 +31,7 @@ with cluster() as nodes, tempfile.TemporaryDirectory() as directory:
     task.resume()
     print(f"bytes copied to each: {set(progress.copied.values())}")
 
-    # Again: what is there already, with the same size and time, is left alone.
+    # Again: a file that is there, with the same size and time, is not copied.
     worker = task.copy(str(settings), ".", nodes=nodes, preserve=True, skip_unchanged=True)
     task.resume()
     skipped = {path for node in nodes for path in worker.skipped(node)}

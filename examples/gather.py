@@ -6,7 +6,7 @@ from where import cluster
 
 from pyclustershell import NodeSet, task_self
 
-# node4 is to be the odd one out.
+# node4 prints something else, and fails.
 COMMAND = 'case "$PYCLUSTERSHELL_NODE" in node4) echo 6.2; exit 1;; *) echo 6.1;; esac'
 
 with cluster() as nodes:

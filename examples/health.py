@@ -11,7 +11,7 @@ CHECK = 'case "$PYCLUSTERSHELL_NODE" in node2) exit 1;; node3) exec sleep 60;; e
 with cluster() as nodes:
     task = task_self()
     if "node4" in nodes:
-        task.configure_ssh("node4", port=1)  # where nobody listens
+        task.configure_ssh("node4", port=1)  # no server listens there
     task.configure_ssh(connect_timeout=5)
     task.run(CHECK, nodes=nodes, timeout=0.5)
 

@@ -1,4 +1,4 @@
-"""Show output as it comes, and what each node ends with: python live.py [NODES]."""
+"""Show each line when it comes, and each failed node's return code: python live.py [NODES]."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pyclustershell import EventHandler, WorkerSsh, task_self
 
 
 class Live(EventHandler):
-    """All of this runs in the thread that called run(): no locks are needed."""
+    """Its methods run in the thread that called run(): no locks are needed."""
 
     def ev_read(self, worker: WorkerSsh, node: str, sname: str, msg: bytes) -> None:
         mark = "!" if sname == "stderr" else ":"

@@ -8,7 +8,7 @@ from pyclustershell import EventHandler, NodeSet, WorkerSsh, task_self
 
 
 class Counted(EventHandler):
-    """Counts what each node took."""
+    """Counts the bytes that each node has taken."""
 
     def __init__(self) -> None:
         self.sent: dict[str, int] = {}
@@ -21,7 +21,7 @@ with cluster() as nodes:
     task = task_self()
     handler = Counted()
     worker = task.shell("sort -n | tail -1", nodes=nodes, handler=handler)
-    # Before the run, it is kept; while it runs, each node gets it as fast as it reads.
+    # Input is kept until the run. Then each node gets it as fast as it reads.
     for first in range(0, 50_000, 1000):
         worker.write(b"".join(b"%d\n" % number for number in range(first, first + 1000)))
     worker.set_write_eof()

@@ -1,4 +1,4 @@
-"""A task in a thread that is told by messages; and a timer: python timer_and_port.py [NODES]."""
+"""Send messages to a task in its own thread, and use a timer: python timer_and_port.py [NODES]."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pyclustershell import EventHandler, Task, task_self
 
 
 class Desk(EventHandler):
-    """Runs what it is sent, and closes after the last order."""
+    """Runs each command that it receives; None closes the port."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
 
     def ev_msg(self, port: Any, msg: Any) -> None:
         if msg is None:
-            self.task.remove_port(port)  # nothing holds the run any more but the commands
+            self.task.remove_port(port)  # now only the commands keep the run going
         else:
             self.task.shell(msg, key=msg, handler=self)
 
@@ -37,12 +37,12 @@ class Clock(EventHandler):
             timer.invalidate()
 
 
-# A task with a thread of its own: resume() returns at once, other threads send it messages.
+# A task with its own thread: resume() returns at once, and other threads send it messages.
 desk = Task()
 port = desk.port(Desk(desk))
 desk.resume()
 for order in ("echo one", "echo two"):
-    port.msg(order)  # returns when the order was taken
+    port.msg(order)  # returns when the task has taken the message
 port.msg(None)
 desk.join()
 desk.abort(kill=True)

@@ -1,4 +1,4 @@
-"""Where the examples run: on the nodes that you name, or on a cluster inside this machine."""
+"""The nodes of the examples: those that you name, or a cluster on this machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pyclustershell.loopback import LoopbackCluster
 
 @contextmanager
 def cluster(default: str = "node[1-4]") -> Iterator[NodeSet]:
-    """The nodes of the command line; without one, those of a cluster on 127.0.0.1."""
+    """Give the nodes of the command line, or those of a cluster on 127.0.0.1."""
     if len(sys.argv) > 1:
         with task_self():
             yield NodeSet(sys.argv[1])

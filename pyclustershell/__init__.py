@@ -1,7 +1,7 @@
 """Run commands and copy files on thousands of hosts, over SSH, with nothing but Python.
 
 The names below are imported when they are first used: ``import pyclustershell`` reads no file and
-imports no paramiko.
+does not import paramiko.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from .msgtree import MsgTree
     from .nodeset import NodeSet, expand, fold, grouplist
     from .rangeset import RangeSet, RangeSetND
+    from .results import NodeResult, Results
+    from .ssh.config.askonce import AskOnce
+    from .ssh.config.options import SSHOptions
     from .task import Task, task_cleanup, task_self, task_terminate, task_wait
-    from .transport.config.askonce import AskOnce
-    from .transport.config.options import SSHOptions
     from .worker.exec import ExecWorker
     from .worker.pdsh import WorkerPdsh
     from .worker.popen import WorkerPopen
@@ -29,16 +30,18 @@ if TYPE_CHECKING:
     from .worker.ssh import WorkerSsh
     from .worker.stream import StreamWorker
 
-_HOMES = {
+_MODULE_OF = {
     "AlreadyRunningError": "exceptions",
-    "AskOnce": "transport.config.askonce",
+    "AskOnce": "ssh.config.askonce",
     "EventHandler": "event",
     "ExecWorker": "worker.exec",
     "MsgTree": "msgtree",
+    "NodeResult": "results",
     "NodeSet": "nodeset",
     "RangeSet": "rangeset",
     "RangeSetND": "rangeset",
-    "SSHOptions": "transport.config.options",
+    "Results": "results",
+    "SSHOptions": "ssh.config.options",
     "StreamWorker": "worker.stream",
     "Task": "task",
     "TaskError": "exceptions",
@@ -64,9 +67,11 @@ __all__ = [
     "EventHandler",
     "ExecWorker",
     "MsgTree",
+    "NodeResult",
     "NodeSet",
     "RangeSet",
     "RangeSetND",
+    "Results",
     "SSHOptions",
     "StreamWorker",
     "Task",
@@ -89,15 +94,16 @@ __all__ = [
 ]
 
 
-# Quiet unless the program configures logging: else Python prints warnings on standard error.
+# No output unless the program configures logging: without a handler, Python prints warnings on
+# standard error.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{home}", __name__), name)
+    value = getattr(import_module(f".{module}", __name__), name)
     globals()[name] = value
     return value
 

@@ -1,27 +1,34 @@
-"""Defaults, and where configuration files are looked for."""
+"""Default settings, and the search path of configuration files."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 from . import platform
+from .arguments import check_function
+from .filetrust import program_data, why_refused
+from .printable import print_line
+
+logger = logging.getLogger("pyclustershell.defaults")
 
 
 def config_paths(config_name: str) -> list[str]:
-    """Where a configuration file may be; the later in the list, the higher its precedence.
+    """The paths that a configuration file may have; later paths take precedence.
 
-    The places are ClusterShell's: system-wide, pip's per-user prefix, the prefix of the Python
-    installation (which is the virtual environment, in one), the user's configuration directory
-    (XDG Base Directory Specification), and $CLUSTERSHELL_CFGDIR. On Windows, %APPDATA% as well.
+    The directories are ClusterShell's: system-wide, pip's per-user prefix, the prefix of the Python
+    installation (in a virtual environment, its own prefix), the user's configuration directory
+    (XDG Base Directory Specification), and $CLUSTERSHELL_CFGDIR. On Windows, the system's is
+    %PROGRAMDATA%\\clustershell, without files that another user can change, and the user's is also
+    %APPDATA%\\clustershell.
 
     Args:
         config_name: the name of the file, for instance 'groups.conf'.
     """
     directories = [
-        "/etc/clustershell",
         os.path.expanduser("~/.local/etc/clustershell"),
         os.path.join(sys.prefix, "etc/clustershell"),
     ]
@@ -31,17 +38,29 @@ def config_paths(config_name: str) -> list[str]:
     directories.append(os.path.join(config_home, "clustershell"))
     if "CLUSTERSHELL_CFGDIR" in os.environ:
         directories.append(os.environ["CLUSTERSHELL_CFGDIR"])
-    return [os.path.join(directory, config_name) for directory in directories]
+    paths = [os.path.join(directory, config_name) for directory in directories]
+    system_wide = os.path.join(_system_directory(), config_name)
+    reason = why_refused(system_wide)
+    if reason is None:
+        return [system_wide, *paths]
+    logger.warning("%s: it is not read: %s", system_wide, reason)
+    return paths
 
 
-# -- what can be set --
+def _system_directory() -> str:
+    if platform.WINDOWS:
+        return os.path.join(program_data(), "clustershell")
+    return "/etc/clustershell"
+
+
+# -- the keys and their default values --
 
 
 def _print_debug(_task: Any, line: str) -> None:
-    print(line)
+    print_line(line)
 
 
-#: The info keys that a task knows, with their values where nothing is set (see Task.set_info).
+#: The info keys of a task, with their default values (see Task.set_info).
 TASK_INFO: dict[str, Any] = {
     "debug": False,
     "print_debug": _print_debug,
@@ -51,11 +70,12 @@ TASK_INFO: dict[str, Any] = {
     "command_timeout": 0,
     "ssh_pool_size": None,  # connections open at once; None: as many as the fanout
     "ssh_idle_ttl": 60.0,  # seconds
-    "line_limit": 64 << 20,  # bytes of one line of output; None: as many as come
+    "fd_max": None,  # open files of the process; None: as many as the system allows
+    "line_limit": 64 << 20,  # bytes of one line of output; None: no limit
     "ssh_kill_grace": 2.0,  # seconds between TERM and KILL; None: leave the command running
 }
 
-#: The default keys of a task: what its workers are made with (see Task.set_default).
+#: The default keys of a task, which apply to its workers (see Task.set_default).
 TASK_DEFAULTS: dict[str, Any] = {
     "stderr": False,
     "stdin": True,
@@ -68,33 +88,42 @@ TASK_DEFAULTS: dict[str, Any] = {
     "distant_workername": "ssh",
 }
 
+# Info keys that are strings, and that have no default value.
+_TEXT_KEYS = (
+    *("ssh_user", "ssh_options", "ssh_path", "scp_user", "scp_options", "scp_path"),
+    *("rsh_user", "rsh_options", "rsh_path", "rcp_options", "rcp_path"),
+    *("pdsh_path", "pdcp_path", "rpdcp_path"),
+)
+
+#: The info keys that the library reads.
+INFO_KEYS = (*TASK_INFO, *_TEXT_KEYS, "engine")
+
 _OTHERS: dict[str, Any] = {"fold_axis": ()}
 
 
 class Defaults:
-    """What holds where nobody says otherwise: for tasks made later, and for node sets made later.
+    """The default settings of tasks and node sets that are made later.
 
-    Each key of a defaults.conf is an attribute that can be set, and ``print_debug``, which no file
-    can hold. Values come from the library, then from the files, then from who sets them in code::
+    Each key of defaults.conf is an attribute that can be set; so is ``print_debug``, which cannot
+    be set in a file. Files override the library's values, and code overrides files::
 
         DEFAULTS.fanout = 128
 
     Args:
-        filenames: files in the form of defaults.conf, from the weakest to the strongest. None for
-            those of the places that :func:`config_paths` lists; they are read when an attribute is
-            first asked for.
+        filenames: files in the format of defaults.conf; later ones take precedence. None: those
+            that :func:`config_paths` lists, which are read when an attribute is first used.
 
     Attributes:
-        fold_axis: the dimensions in which node sets are folded when written; empty: all.
+        fold_axis: the dimensions that the str() of a node set folds; empty: all.
 
     Raises:
-        ConfigurationError: a file is wrong; it names file and line.
+        ConfigurationError: a file is invalid; the error names file and line.
     """
 
     fold_axis: tuple[int, ...]
 
     def __init__(self, filenames: Optional[Iterable[str]] = None) -> None:
-        # Past our own __setattr__(), which takes the keys only.
+        # Bypass our own __setattr__(), which accepts only the keys.
         self.__dict__["_given"] = None
         if filenames is not None:
             self._load(filenames)
@@ -107,18 +136,18 @@ class Defaults:
         found: dict[str, Any] = {}
         existing = [filename for filename in filenames if os.path.exists(filename)]
         if existing:
-            # Here, not at the top: programs that only fold node sets shall start quickly.
-            from .configfile import read_defaults
+            # Imported here: programs that only fold node sets shall start quickly.
+            from .defaultsfile import read_defaults
 
             for keys in read_defaults(existing).values():
                 found.update(keys)
-        # From now on the values are plain attributes: node sets look them up very often.
+        # The values become plain attributes: node sets look them up very often.
         self.__dict__.update(
             {**TASK_INFO, **TASK_DEFAULTS, **_OTHERS, **found, "_given": set(found)}
         )
 
     def __getattr__(self, name: str) -> Any:
-        """Read the files: called where an attribute is not there (yet)."""
+        """Read the files. Python calls this for an attribute that does not exist yet."""
         if self.__dict__.get("_given", ()) is None and not name.startswith("__"):
             self._load(config_paths("defaults.conf"))
             return getattr(self, name)
@@ -129,15 +158,15 @@ class Defaults:
 
         Raises:
             AttributeError: there is no such key.
-            ValueError, TypeError: the value is wrong for this key.
+            ValueError, TypeError: the value is not valid for this key.
         """
         getattr(self, name)
-        check_task_info(name, value)
+        check_setting(name, value)
         self.__dict__[name] = value
         self._given.add(name)
 
     def is_given(self, name: str) -> bool:
-        """Whether a file or somebody in code has set a key."""
+        """True if a file or code has set a key."""
         return hasattr(self, name) and name in self._given
 
     def task_info(self) -> dict[str, Any]:
@@ -149,21 +178,21 @@ class Defaults:
         return {key: getattr(self, key) for key in TASK_DEFAULTS}
 
 
-#: What holds for all tasks that are not given others.
+#: The defaults of all tasks and node sets.
 DEFAULTS = Defaults()
 
 
 # -- checks --
 
 
-def check_task_info(key: str, value: Any) -> None:
-    """Check the value of an info key.
+def check_setting(key: str, value: Any) -> None:
+    """Check the value of an info key or a default key.
 
     Raises:
-        TypeError: it is of a wrong type.
-        ValueError: it is out of range.
+        TypeError: the value has a wrong type.
+        ValueError: the value is out of range.
     """
-    check = _INFO_CHECKS.get(key)
+    check = _CHECKS.get(key)
     if check is not None:
         check(key, value)
 
@@ -182,6 +211,21 @@ def _seconds(key: str, value: Any) -> None:
         raise ValueError(f"{key} must not be negative, but is {value}")
 
 
+def _text(key: str, value: Any) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{key} must be a string, not {value!r}")
+
+
+def _callable(key: str, value: Any) -> None:
+    check_function(key, value)
+
+
+def _flag(key: str, value: Any) -> None:
+    # A string would be true whatever it says.
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{key} must be True or False, not {value!r}")
+
+
 def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
     def check_unless_none(key: str, value: Optional[Any]) -> None:
         if value is not None:
@@ -190,12 +234,18 @@ def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
     return check_unless_none
 
 
-_INFO_CHECKS: dict[str, Callable[[str, Any], None]] = {
+_CHECKS: dict[str, Callable[[str, Any], None]] = {
     "fanout": _positive_integer,
     "ssh_pool_size": _optional(_positive_integer),
+    "fd_max": _optional(_positive_integer),
     "line_limit": _optional(_positive_integer),
     "connect_timeout": _seconds,
     "command_timeout": _seconds,
     "ssh_idle_ttl": _seconds,
     "ssh_kill_grace": _optional(_seconds),
+    "grooming_delay": _seconds,
+    "print_debug": _callable,
+    "port_qlimit": _positive_integer,
+    **dict.fromkeys(_TEXT_KEYS, _optional(_text)),
+    **dict.fromkeys(("stderr", "stdin", "stdout_msgtree", "stderr_msgtree", "auto_tree"), _flag),
 }

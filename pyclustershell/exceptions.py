@@ -1,29 +1,28 @@
 """Every exception of this package: one root, one leaf per cause.
 
 The names under TaskError, NodeSetException and RangeSetException are those of ClusterShell, so that
-a script's ``except`` clauses keep their meaning. What goes wrong on one node while others go on is
-a :class:`NodeError`: it carries the node, the phase in which it happened, and the cause in the
-words that the ``ssh`` program would use.
+a script's ``except`` clauses keep their meaning. A failure of one node, while others go on, is a
+:class:`NodeError`: it has the node, the phase, and the cause in the words of the ``ssh`` program.
 """
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 
 class PyClusterShellError(Exception):
-    """Root of this package's exceptions."""
+    """Root of all exceptions of this package."""
 
 
 # -- tasks, workers and the engine --
 
 
 class TaskError(PyClusterShellError):
-    """A task could not do what it was asked."""
+    """Root of the errors of tasks."""
 
 
 class TimeoutError(TaskError):
-    """``Task.resume(timeout)`` or ``Task.run(timeout)`` ran out of time."""
+    """``Task.resume(timeout)`` or ``Task.run(timeout)`` did not end within its timeout."""
 
 
 class AlreadyRunningError(TaskError):
@@ -31,27 +30,46 @@ class AlreadyRunningError(TaskError):
 
 
 class TaskMsgTreeError(TaskError):
-    """Buffers were asked for although ``stdout_msgtree`` or ``stderr_msgtree`` is off."""
+    """Output was requested although ``stdout_msgtree`` or ``stderr_msgtree`` is off."""
+
+
+class TaskAbortedError(TaskError):
+    """The task was aborted or closed while a submitted command had not ended."""
+
+
+class NodesFailedError(TaskError):
+    """A command failed on some nodes: ``Results.check()``.
+
+    Attributes:
+        results: the results of all nodes, a :class:`~.results.Results`.
+    """
+
+    def __init__(self, message: str, results: Any) -> None:
+        super().__init__(message)
+        self.results = results
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.results)
 
 
 class WorkerError(PyClusterShellError):
-    """A worker was used in a way that its state does not allow."""
+    """The state of a worker does not allow the operation."""
 
 
 class EngineError(PyClusterShellError):
-    """The engine, a timer or a port was used in a way that its state does not allow."""
+    """The state of the engine, of a timer or of a port does not allow the operation."""
 
 
 class EngineIllegalOperationError(EngineError):
-    """An operation on a timer or a port that is no longer valid."""
+    """A timer or a port was used that is no longer valid."""
 
 
 class EngineCapacityError(EngineError):
-    """The operating system does not allow as many open files as the fanout needs."""
+    """The operating system allows fewer open files than the fanout needs."""
 
 
 class EngineNotSupportedError(EngineError):
-    """The platform lacks a way of waiting. Never raised: another way is taken instead."""
+    """The platform lacks a polling method. Never raised; scripts for ClusterShell may catch it."""
 
 
 # -- node sets and range sets --
@@ -61,8 +79,11 @@ class _PatternError(PyClusterShellError):
     """A pattern could not be parsed.
 
     Attributes:
-        part: the piece of the pattern in which the error lies.
+        part: the part of the pattern with the error.
+        pattern: the whole pattern, if it is known, or None.
     """
+
+    pattern: Optional[str] = None
 
     def __init__(self, part: object, message: str) -> None:
         super().__init__(message)
@@ -90,7 +111,7 @@ class NodeSetParseRangeError(NodeSetParseError):
 
 
 class NodeSetExternalError(NodeSetError):
-    """A node group source (its command or its file) failed."""
+    """A node group source failed: its command or its file."""
 
 
 class RangeSetException(PyClusterShellError):
@@ -102,14 +123,14 @@ class RangeSetParseError(_PatternError, RangeSetException):
 
 
 class RangeSetPaddingError(RangeSetParseError):
-    """The zero padding of a range is inconsistent."""
+    """The ends of a range have different zero padding. Never raised: RangeSetParseError is."""
 
 
 # -- node groups -----------------------------------------------------------------------------------
 
 
 class GroupSourceError(PyClusterShellError):
-    """A group source could not answer.
+    """A group source could not answer a query.
 
     Attributes:
         group_source: the source.
@@ -121,11 +142,32 @@ class GroupSourceError(PyClusterShellError):
 
 
 class GroupSourceNoUpcall(GroupSourceError):
-    """The group source has no way to answer this kind of question."""
+    """The group source does not support this kind of query.
+
+    Attributes:
+        query: the query without a command: 'map', 'all', 'list' or 'reverse'; None: the source has
+            no commands.
+    """
+
+    def __init__(
+        self, message: str, group_source: object = None, query: Optional[str] = None
+    ) -> None:
+        super().__init__(message, group_source)
+        self.query = query
 
 
 class GroupSourceQueryFailed(GroupSourceError):
-    """The group source failed to answer: its command failed, or took too long."""
+    """The command of a group source failed or took too long.
+
+    Attributes:
+        command: the command that failed, or None.
+    """
+
+    def __init__(
+        self, message: str, group_source: object = None, command: Optional[str] = None
+    ) -> None:
+        super().__init__(message, group_source)
+        self.command = command
 
 
 class GroupResolverError(PyClusterShellError):
@@ -133,29 +175,55 @@ class GroupResolverError(PyClusterShellError):
 
 
 class GroupResolverSourceError(GroupResolverError):
-    """There is no group source of that name."""
+    """There is no group source of this name.
+
+    Attributes:
+        source: the name; None: there is no default source.
+    """
+
+    def __init__(self, message: str, source: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.source = source
 
 
 class GroupResolverIllegalCharError(GroupResolverError):
-    """The name of a group contains a character that means something else in node sets."""
+    """The name of a group has a character with a meaning in patterns.
+
+    Raised by strict resolvers only: others skip such a group with a warning.
+
+    Attributes:
+        characters: these characters, separated by blanks.
+    """
+
+    def __init__(self, message: str, characters: str = "") -> None:
+        super().__init__(message)
+        self.characters = characters
 
 
 class GroupResolverConfigError(GroupResolverError):
-    """A configuration file of group sources is wrong."""
+    """A configuration file of group sources is invalid.
+
+    Attributes:
+        fault: the fault alone, in ClusterShell's words, if these are others; or None.
+    """
+
+    def __init__(self, message: str, fault: Optional[str] = None) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class TopologyError(PyClusterShellError):
-    """A topology file or a route in it is wrong."""
+    """A topology file, or a route in it, is invalid."""
 
 
 # -- configuration --
 
 
 class ConfigurationError(PyClusterShellError, ValueError):
-    """An option, an option string or a configuration file is wrong.
+    """An option, an option string or a configuration file is invalid.
 
     Attributes:
-        filename: the file in which the error lies, or None.
+        filename: the file with the error, or None.
         line: the line in that file, counted from 1, or None.
     """
 
@@ -177,19 +245,19 @@ class ConfigurationError(PyClusterShellError, ValueError):
         )
 
 
-# -- what can go wrong on one node --
+# -- failures of one node --
 
 
 class NodeError(PyClusterShellError):
-    """What went wrong on one node. Other nodes are not affected.
+    """A failure of one node. Other nodes are not affected.
 
     Attributes:
         node: the node's name as the user gave it.
-        phase: where it happened: 'configuration', 'resolve', 'connect', 'handshake', 'host key',
+        phase: when it happened: 'configuration', 'resolve', 'connect', 'handshake', 'host key',
             'authentication', 'session' or 'copy'.
-        cause: why, in words that hold for every node with the same trouble, so that failures can
-            be folded by it.
-        jump_host: the jump host whose failure it is, for a node behind one; else None.
+        cause: the reason, in the same words for every node with the same failure, so that failures
+            can be folded by it.
+        jump_host: for a node behind a jump host that failed, this jump host; else None.
     """
 
     phase = "session"
@@ -200,7 +268,7 @@ class NodeError(PyClusterShellError):
 
         Args:
             node: the node's name as the user gave it.
-            cause: why, in words that name neither node nor address.
+            cause: the reason, without the names of the node and of its address.
             sentence: the message as the ssh program words it; by default, the cause.
         """
         super().__init__(sentence or cause)
@@ -209,8 +277,25 @@ class NodeError(PyClusterShellError):
 
     @property
     def sentence(self) -> str:
-        """The message as the ssh program words it: what reaches the node's 'stderr'."""
+        """The message as the ssh program words it. The node's 'stderr' gets it."""
         return str(self.args[0])
+
+    @property
+    def encoded_sentence(self) -> bytes:
+        """The sentence as bytes. A name or path in it may have bytes that are not UTF-8."""
+        return self.sentence.encode("utf-8", "surrogateescape")
+
+    def _data(self) -> tuple[object, ...]:
+        """Return what two equal failures have in common."""
+        return (type(self), self.node, self.cause, self.sentence, self.jump_host)
+
+    # A failure is data of a result: the copy that another process gets is equal.
+
+    def __eq__(self, other: object) -> bool:
+        return self._data() == other._data() if isinstance(other, NodeError) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._data())
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.node, self.cause, self.sentence), self.__dict__)
@@ -220,29 +305,36 @@ class NodeError(PyClusterShellError):
 
 
 class NodeConfigurationError(NodeError):
-    """This node's options or configuration files are wrong, or ask for what is not supported."""
+    """This node's options or configuration files are invalid or not supported."""
 
     phase = "configuration"
 
 
 class ResolveError(NodeError):
-    """The node's host name has no address."""
+    """No address was found for the node's host name."""
 
     phase = "resolve"
 
 
 class ConnectError(NodeError):
-    """No TCP connection: refused, unreachable, or no answer in time."""
+    """No TCP connection could be made: refused, unreachable, or no answer in time."""
 
     phase = "connect"
 
 
+class RouteResolvingError(ConnectError):
+    """None of the gateways that lead to the node can be used; the cause names each one's failure.
+
+    ClusterShell raises an exception of this name from ``Task.run()``, and the whole run is lost.
+    """
+
+
 class HandshakeError(NodeError):
-    """A TCP connection, but no SSH over it: no banner, no common algorithms, closed, too slow.
+    """The SSH handshake failed: no banner, no common algorithm, closed, or too slow.
 
     Attributes:
-        transient: whether another attempt may help: the server closed or reset the connection, as
-            one does that has too many unauthenticated clients (MaxStartups in sshd_config(5)).
+        transient: True if another attempt may help: the server closed or reset the connection, as
+            a server with too many unauthenticated clients does (MaxStartups in sshd_config(5)).
     """
 
     phase = "handshake"
@@ -250,7 +342,7 @@ class HandshakeError(NodeError):
 
 
 class HostKeyError(NodeError):
-    """Root of the reasons for which a server's host key is refused."""
+    """The server's host key is refused. Root of the errors of host keys."""
 
     phase = "host key"
 
@@ -260,15 +352,19 @@ class UnknownHostKeyError(HostKeyError):
 
 
 class HostKeyChangedError(HostKeyError):
-    """known_hosts holds another key for this host: the server is not the one that was known."""
+    """known_hosts has another key for this host: this may be another server."""
+
+
+class KnownHostsUnreadableError(HostKeyError):
+    """A known_hosts file exists but cannot be opened now, so the host key cannot be checked."""
 
 
 class HostKeyRevokedError(HostKeyError):
-    """known_hosts marks this host key as revoked."""
+    """The host key is revoked, by known_hosts or by a list of revoked keys."""
 
 
 class AuthenticationError(NodeError):
-    """The server accepted none of the keys, passwords and answers offered."""
+    """The server accepted none of the offered keys, passwords and answers."""
 
     phase = "authentication"
 
@@ -280,7 +376,7 @@ class SessionError(NodeError):
 
 
 class LineTooLongError(SessionError):
-    """A command printed a line that is longer than the info key ``line_limit`` allows."""
+    """A command printed a line longer than the info key ``line_limit`` allows."""
 
     @classmethod
     def of(cls, node: str, sname: str, limit: int) -> LineTooLongError:
@@ -289,10 +385,14 @@ class LineTooLongError(SessionError):
         Args:
             node: the node's name, or the key of a local command.
             sname: the stream: 'stdout' or 'stderr'.
-            limit: how many bytes a line may have.
+            limit: the most bytes of a line.
         """
         cause = f"A line of {sname} is longer than {limit} bytes"
         return cls(node, cause, f"{cause} (the info key 'line_limit'): the command was ended.")
+
+
+class StatusLostError(SessionError):
+    """A local command has ended, and another part of the program has taken its exit status."""
 
 
 class ConnectionLostError(SessionError):
@@ -306,9 +406,8 @@ class CopyError(NodeError):
     """A file could not be copied to or from a node.
 
     Attributes:
-        path: which one: the remote path, or the local one where this host is to blame.
-        status: the SFTP status code (draft-ietf-secsh-filexfer-02, 7) that the server gave, or
-            None.
+        path: the path of the file: the remote one, or the local one if the failure is local.
+        status: the server's SFTP status code (draft-ietf-secsh-filexfer-02, 7), or None.
     """
 
     phase = "copy"
@@ -325,20 +424,24 @@ class CopyError(NodeError):
         self.path = path
         self.status = status
 
+    def _data(self) -> tuple[object, ...]:
+        return (*super()._data(), self.path, self.status)
+
     def __reduce__(self) -> tuple[object, ...]:
-        return (type(self), (self.node, self.cause, self.sentence, self.path, self.status))
+        details = (self.node, self.cause, self.sentence, self.path, self.status)
+        return (type(self), details, self.__dict__)
 
 
 class UnsafeCopyError(CopyError):
-    """The server offered what would have been written outside of the destination, or without end.
+    """The server offered files that would leave the destination, or that never end.
 
-    A name with a '/', a link that leads out, a listing without end, a size that is not true.
+    Examples: a name with a '/', a link that leads out, a listing without end, a wrong size.
     """
 
 
 class SFTPProtocolError(CopyError):
-    """What the server sent is no SFTP; mostly the output of a login script."""
+    """The server did not speak SFTP; it mostly sent the output of a login script."""
 
 
 class MalformedPacketError(PyClusterShellError, ValueError):
-    """A packet of SFTP is cut short, too long, or of no known type."""
+    """An SFTP packet is cut short, too long, or of an unknown type."""

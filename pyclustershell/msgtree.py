@@ -1,8 +1,8 @@
-"""MsgTree: the output of many nodes, with what is the same kept once.
+"""MsgTree: the output of many nodes; identical output is stored once.
 
 Messages are paths in a tree of lines: two nodes that print the same lines end at the same element,
-whose message is then one message with two keys. Memory grows with the number of *different* lines,
-not with the number of nodes.
+which is then one message with two keys. Memory grows with the number of *different* lines, not with
+the number of nodes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from itertools import chain, compress, count, islice
 from operator import itemgetter, length_hint, ne
 from typing import Any, Callable, Optional, overload
 
-#: Keys are grouped by message when the tree is walked. The default.
+#: Keys are grouped by message when the tree is walked. The default. The first walk sets MODE_SHIFT.
 MODE_DEFER = 0
-#: Accepted for ClusterShell's sake. Here walking costs so little that it is as MODE_DEFER.
+#: For compatibility with ClusterShell. Nothing differs from MODE_DEFER: walking is cheap here.
 MODE_SHIFT = 1
-#: Every line remembers the keys that passed through it; walk_trace() is available.
+#: Every line stores the keys whose messages contain it; walk_trace() is available.
 MODE_TRACE = 2
 
 Match = Optional[Callable[[Any], object]]
@@ -27,19 +27,19 @@ _SHOWN = 60
 
 
 class _Branch:
-    """Lines that follow each other, and the branches that leave them on the way.
+    """Consecutive lines, and the branches that fork off between them.
 
-    The tree is one of branches, not of lines: nodes that print the same are compared many lines at
-    a time, and a line costs its place in a list. Where a message goes another way, a branch begins.
-    Lines are put to the end of a branch, and never move: a place in it stays good.
+    The tree consists of branches, not of lines: equal output is compared many lines at a time, and
+    a line costs one entry of a list. A branch begins if a message differs from those before. Lines
+    are only appended to a branch and never move, so an index into a branch stays valid.
 
     Attributes:
-        lines: the lines; none in the root, before there are any.
-        start: how many lines of its messages come before them.
-        parent: the branch that it leaves, None for the root.
-        forks: by depth (a number of lines): the branches that leave after the line there, by their
-            first line, in order of arrival. The lines here came before all of them.
-        keys: in MODE_TRACE, where a branch is one line: the keys whose messages come by here, in
+        lines: the lines; empty in the root of an empty tree.
+        start: the number of lines before them, from the root of the tree.
+        parent: the branch from which this one forks off; None for the root.
+        forks: by depth (a number of lines): the branches that fork off there, by their first line,
+            in order of arrival. They arrived after the lines of this branch.
+        keys: in MODE_TRACE, in which a branch is one line: the keys whose messages contain it, in
             order of arrival.
     """
 
@@ -57,7 +57,7 @@ class _Branch:
         return self.start + len(self.lines)
 
     def fork(self, depth: int, line: bytes) -> _Branch:
-        """The branch that leaves at this depth with this line; an empty one if there is none."""
+        """The branch that forks off at this depth with this line, made if there is none."""
         try:
             return self.forks[depth][line]
         except KeyError:
@@ -65,24 +65,25 @@ class _Branch:
             return branch
 
 
-# Where a message ends: the branch with its last line, and how many lines it has.
+# The end of a message: the branch of its last line, and its number of lines.
 _End = tuple[_Branch, int]
 
 
 class MsgTreeElem:
-    """A message: lines from the root of the tree down to where it ends.
+    """A message: the lines from the root of the tree to the end of the message.
 
-    It is what MsgTree's methods hand out. ``bytes(elem)`` is the whole message, its lines joined by
-    a newline; iterating gives the lines; it compares and hashes as its bytes do. Lines that are
-    added to its key later are not part of it.
+    MsgTree's methods return it. ``bytes(elem)`` is the whole message, its lines joined by newlines.
+    Iterating gives the lines. It compares and hashes like its bytes. Lines that are added to its
+    key later are not part of it.
     """
 
     __slots__ = ("_end", "_message")
 
-    def __init__(self, end: _End) -> None:
-        self._end = end
-        # Joined when it is asked for, and kept as long as this element: who asks for it once, for
-        # its length or to compare, mostly asks again.
+    def __init__(self, end: _End | None = None) -> None:
+        """Make an element; without an argument, that of an empty message."""
+        self._end = (_Branch(0, None), 0) if end is None else end
+        # Joined at first use and cached: a caller that reads it once, to compare it or for its
+        # length, mostly reads it again.
         self._message: bytes | None = None
 
     def _parts(self) -> list[list[bytes]]:
@@ -102,7 +103,7 @@ class MsgTreeElem:
     __iter__ = lines
 
     def message(self) -> bytes:
-        """The whole message, its lines joined by a newline, with none at the end."""
+        """The whole message, its lines joined by newlines, without a newline at the end."""
         if self._message is None:
             self._message = b"\n".join(self.lines())
         return self._message
@@ -165,6 +166,7 @@ class MsgTree:
         Raises:
             ValueError: the mode is none of these.
         """
+        self._root = _Branch(0, None)
         if mode not in (MODE_DEFER, MODE_SHIFT, MODE_TRACE):
             raise ValueError(f"unknown MsgTree mode: {mode!r}")
         self.mode = mode
@@ -173,13 +175,30 @@ class MsgTree:
 
     def clear(self) -> None:
         """Remove all keys and messages."""
+        self._cut()
         self._root = _Branch(0, None)
-        # Where each key's message ends so far; see _end().
+        # The current end of each key's message; see _end().
         self._ends: dict[Hashable, _End] = {}
-        # For keys to which add() adds what others said before: what comes next in their branch.
+        # For keys whose lines so far are those of another key: an iterator over the next lines of
+        # their branch. See add().
         self._ahead: dict[Hashable, Iterator[bytes]] = {}
-        # What _messages() found, until there are new lines.
+        # The result of _messages(), until lines are added.
         self._found: list[tuple[_End, list[Any]]] | None = None
+
+    def __del__(self) -> None:
+        self._cut()
+
+    def _cut(self) -> None:
+        """Let branches refer to their parents only, as messages need it.
+
+        Otherwise each tree of different outputs would wait for the garbage collector.
+        """
+        stack = [self._root]
+        while stack:
+            forks = stack.pop().forks
+            for branches in forks.values():
+                stack += branches.values()
+            forks.clear()
 
     def __len__(self) -> int:
         """The number of keys."""
@@ -201,9 +220,12 @@ class MsgTree:
         return MsgTreeElem(self._end(key)) if key in self._ends else default
 
     def _end(self, key: Hashable) -> _End:
-        """Where the message of this key ends so far; KeyError: it has none.
+        """The current end of the message of this key.
 
-        add() only moves an iterator over the branch. How far it got is asked for here.
+        add() only advances an iterator over the branch. Its position is computed here.
+
+        Raises:
+            KeyError: the key has no message.
         """
         ahead = self._ahead.pop(key, None)
         if ahead is not None:
@@ -212,7 +234,7 @@ class MsgTree:
         return self._ends[key]
 
     def _settle(self) -> None:
-        """Have in _ends where all messages end so far."""
+        """Bring _ends up to date for all keys."""
         for key in list(self._ahead):
             self._end(key)
 
@@ -220,25 +242,25 @@ class MsgTree:
         """Append a line to the message of this key.
 
         Args:
-            key: whose message it is.
+            key: the key of the message.
             msgline: the line, without its newline.
         """
-        # That another node printed this line before is the common case, and must cost next to
-        # nothing: one step of an iterator, and nothing to store.
+        # In the common case another node printed this line before. It must be very cheap: one step
+        # of an iterator, and nothing to store.
         try:
             if next(self._ahead[key]) == msgline:
                 return
             branch, depth = self._end(key)
             self._ends[key] = branch, depth - 1
         except (KeyError, StopIteration):
-            pass  # no line there to compare with
+            pass  # no next line to compare with
         if self._tracing:
             self.extend(key, [msgline])
         else:
             self._add_elsewhere(key, msgline)
 
     def _add_elsewhere(self, key: Hashable, msgline: bytes) -> None:
-        """As add(), where it is not known that this line comes next."""
+        """The slow path of add(): the next line of the branch is another one, or is not known."""
         branch, depth = self._end(key) if key in self._ends else (self._root, 0)
         place = depth - branch.start
         if place < len(branch.lines) and branch.lines[place] != msgline:
@@ -247,17 +269,17 @@ class MsgTree:
             branch.lines.append(msgline)
         else:
             ahead: Any = iter(branch.lines)
-            # What pickle uses to put a list's iterator at its place; islice() would walk there.
+            # Pickle sets the position of a list iterator like this; islice() would step there.
             ahead.__setstate__(place + 1)
             self._ahead[key] = ahead
         self._ends[key] = branch, depth + 1
         self._found = None
 
     def extend(self, key: Hashable, msglines: Iterable[bytes]) -> None:
-        """Append lines to the message of this key: add() for many lines at a fraction of the cost.
+        """Append lines to the message of this key. Much faster than add() for each line.
 
         Args:
-            key: whose message it is; it becomes known even where there are no lines.
+            key: the key of the message; it gets an empty message if there are no lines.
             msglines: the lines, without their newlines.
         """
         if key in self._ahead:
@@ -269,7 +291,7 @@ class MsgTree:
 
     @staticmethod
     def _follow(_key: Hashable, lines: list[bytes], branch: _Branch, depth: int) -> _End:
-        """Go on from the end of a message; where its lines lead to."""
+        """Follow lines from the end of a message, and add those that are new; the new end."""
         done = 0
         while done < len(lines):
             place = depth - branch.start
@@ -287,7 +309,7 @@ class MsgTree:
 
     @staticmethod
     def _trace(key: Hashable, lines: list[bytes], branch: _Branch, depth: int) -> _End:
-        """As _follow(), with a branch for each line."""
+        """Like _follow(), with a branch for each line."""
         for line in lines:
             try:
                 branch = branch.forks[depth][line]
@@ -314,8 +336,8 @@ class MsgTree:
         """Iterate over (key, message) of each key.
 
         Args:
-            match: takes a key and tells whether it is wanted; None: all are.
-            mapper: takes a key and gives what stands for it in the result; None: the key itself.
+            match: called with a key; true if the key is wanted. None: all are wanted.
+            mapper: called with a key; returns its value for the result. None: the key itself.
         """
         self._settle()
         for key, end in self._ends.items():
@@ -327,14 +349,16 @@ class MsgTree:
     ) -> Iterator[tuple[MsgTreeElem, list[Any]]]:
         """Iterate over the different messages, each with the list of its keys.
 
-        The order is ClusterShell's: depth first, the line that came last first. In MODE_TRACE every
-        line of the tree is an element of its own here, with all keys that passed through it.
+        The order is ClusterShell's: depth first, the last added line first. In MODE_TRACE every
+        line of the tree is an element, with the keys of all messages that contain the line.
 
         Args:
-            match: takes a key and tells whether it is wanted; None: all are. Messages without any
-                wanted key are left out.
-            mapper: takes a key and gives what stands for it in the result; None: the key itself.
+            match: called with a key; true if the key is wanted. None: all are wanted. Messages
+                without a wanted key are left out.
+            mapper: called with a key; returns its value for the result. None: the key itself.
         """
+        if self.mode == MODE_DEFER:
+            self.mode = MODE_SHIFT
         for end, keys in self._trace_messages() if self._tracing else self._messages():
             wanted = keys.copy() if match is None else list(filter(match, keys))
             if wanted:
@@ -364,10 +388,10 @@ class MsgTree:
                 yield branch.lines[0], mapped, branch.end(), len(branch.forks.get(branch.end(), ()))
 
     def remove(self, match: Match = None) -> None:
-        """Remove the keys that match, and with them their messages.
+        """Remove the keys that match, and their messages.
 
         Args:
-            match: takes a key and tells whether it goes; None: all go.
+            match: called with a key; true if the key is to be removed. None: remove all.
         """
         if match is None:
             self.clear()
@@ -381,7 +405,7 @@ class MsgTree:
         self._found = None
 
     def _messages(self) -> list[tuple[_End, list[Any]]]:
-        """Where the different messages end, in the order of walk(), with their keys."""
+        """The ends of the different messages, in the order of walk(), with their keys."""
         self._settle()
         if self._found is None:
             groups: dict[_End, list[Any]] = {}
@@ -391,11 +415,11 @@ class MsgTree:
         return self._found
 
     def _in_order(self, ends: Iterable[_End]) -> Iterator[_End]:
-        """Bring ends of messages into the order of walk()."""
+        """Sort ends of messages in the order of walk()."""
         by_branch: dict[_Branch, list[_End]] = {}
         for end in ends:
             by_branch.setdefault(end[0], []).append(end)
-        # What is to come, the next one last.
+        # The branches and ends still to visit, the next one last.
         stack: list[_Branch | _End] = [self._root]
         while stack:
             item = stack.pop()
@@ -413,12 +437,12 @@ class MsgTree:
             stack += reversed(here)
 
     def _trace_messages(self) -> Iterator[tuple[_End, list[Any]]]:
-        """Where the message that ends with each line does so, with the keys that came by."""
+        """The end of the message up to each line, with the keys of the line."""
         for branch in self._depth_first():
             yield (branch, branch.end()), list(branch.keys)
 
     def _depth_first(self) -> Iterator[_Branch]:
-        """Every branch; without recursion, for messages may go a million other ways."""
+        """Every branch, depth first; without recursion: the tree may be a million branches deep."""
         stack = [self._root]
         while stack:
             branch = stack.pop()
@@ -426,13 +450,12 @@ class MsgTree:
             for forks in branch.forks.values():
                 stack += forks.values()
 
-    def _depth(self) -> int:
-        """The number of lines of the longest message."""
-        return max(map(_Branch.end, self._depth_first()))
-
 
 def _count_same(there: list[bytes], lines: list[bytes], start: int) -> int:
-    """How many lines from ``start`` on are those that are there; there are enough of them."""
+    """The number of leading lines in ``there`` that equal ``lines`` from ``start`` on.
+
+    There are at least as many of these lines as in ``there``.
+    """
     if there == lines[start : start + len(there)]:
         return len(there)
     return next(compress(count(), map(ne, there, islice(lines, start, None))))

@@ -1,32 +1,47 @@
-"""What this system is, and what it has. Nobody else asks it.
+"""Platform differences, in one place.
 
-The others look here when they need to know, not when they are imported, and so the tests can play
-Windows on other systems, too (``python -m pytest --windows-profile``). Each name is one difference,
-so that what cannot be played (process groups, owners of files) stays as it is.
+Other modules read these names when they need them, not when they are imported. Each name is one
+difference. So a test can try one difference on any system (``tests/unit/test_platform.py``);
+``.ci/windows`` tries all of them on Python for Windows.
 
-mypy checks the code for both: it knows no more of these names than that they are true or false.
+mypy checks the code for both values of each name.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
 from typing import Optional
 
-#: Whether this is Windows, with its directories, its shell and its own ways to reach agents.
+#: True on Windows, with its own directories, its own shell and its own ways to reach agents.
 WINDOWS = sys.platform == "win32"
 
-#: Whether paths have backslashes, and some names are no files' names.
+#: True if paths have backslashes, and some names are reserved.
 WINDOWS_PATHS = WINDOWS
 
-#: Whether a process and its descendants make a group, which can be signalled.
+#: True if a process and its descendants are a group, which can be signalled.
 PROCESS_GROUPS = not WINDOWS
 
-#: Whether files have an owner and a mode, and users numbers.
+#: True if files have an owner and a mode, and users have numbers.
 POSIX_FILES = not WINDOWS
 
-#: Whether selectors take sockets only: pipes are then pumped through socket pairs.
+#: True if selectors take only sockets: pipes are then pumped through socket pairs.
 SOCKETS_ONLY = WINDOWS
 
-#: Seconds that a selector may sleep at the most; None for as long as nothing happens. Ctrl-C does
-#: not wake select() up on Windows: it is noticed when that returns.
+#: The most seconds that a selector may sleep; None for no limit. On Windows, Ctrl-C does not wake
+#: select() up: it is handled when select() returns.
 LONGEST_SLEEP: Optional[float] = 0.5 if WINDOWS else None
+
+
+def split_words(text: str) -> list[str]:
+    """Split text into words as a shell does; on Windows, a backslash belongs to its word.
+
+    Raises:
+        ValueError: a quote is not closed.
+    """
+    words = shlex.shlex(text, posix=True)
+    words.whitespace_split = True
+    words.commenters = ""
+    if WINDOWS_PATHS:
+        words.escape = ""
+    return list(words)

@@ -1,15 +1,17 @@
-"""Text of other machines that a terminal can show without obeying it."""
+"""Makes text from other machines safe to show on a terminal."""
 
 from __future__ import annotations
 
 import re
 
-# What a terminal may take for an order, in Unicode: C0 and C1 controls and DEL (ECMA-48), bytes
-# that are C1 controls in the eight-bit sets (as surrogateescape holds them), and what turns the
-# direction of writing. Newline and tab are for the caller.
+# The characters that a terminal may obey: C0 and C1 controls and DEL (ECMA-48), bytes that are C1
+# controls in the eight-bit sets (as surrogateescape decodes them), and the controls of the writing
+# direction (Unicode Standard Annex 9). Newline and tab are left to the caller.
 _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\udc80-\udc9f]"
 )
+
+_NEWLINES_AND_TABS = re.compile("[\n\t]")
 
 # ECMA-48 8.3.117, "select graphic rendition": colours and typefaces.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
@@ -17,7 +19,7 @@ _NO_COLOUR = "\x1b[0m"
 
 
 def _name(match: re.Match[str]) -> str:
-    """A control as ``cat -v`` and ``less`` name them: ^[ and <9B>."""
+    """The name of a control, as ``cat -v`` and ``less`` write it: ^[ and <9B>."""
     code = ord(match[0])
     if code < 0x80:
         return f"^{chr(code ^ 0x40)}"
@@ -25,14 +27,14 @@ def _name(match: re.Match[str]) -> str:
 
 
 def printable(text: str, colours: bool = False) -> str:
-    r"""Replace what a terminal would obey with its name, such as ``^[``.
+    """Replace each control that a terminal would obey by its name, such as ``^[``.
 
     Newlines and tabs stay.
 
     Args:
-        text: what another machine has said.
-        colours: whether sequences that only set colours and typefaces stay; each line that has any
-            ends with their reset.
+        text: text from another machine.
+        colours: True to keep sequences that only set colours and typefaces; a line with such a
+            sequence ends with a reset.
     """
     if not _CONTROLS.search(text):
         return text
@@ -51,6 +53,29 @@ def _coloured(line: str) -> str:
 
 
 def printable_bytes(data: bytes, colours: bool = False) -> bytes:
-    """As :func:`printable`, for bytes that are UTF-8 or may be anything else."""
+    """Like :func:`printable`, for bytes in UTF-8 or in any other encoding."""
     text = data.decode("utf-8", "surrogateescape")
     return printable(text, colours).encode("utf-8", "surrogateescape")
+
+
+def printable_line(data: bytes, limit: int = 200) -> str:
+    """Another machine's text as one line, for messages: newlines and tabs become ^J and ^I.
+
+    Args:
+        data: the text; bytes that are not UTF-8 become U+FFFD.
+        limit: how many bytes of it to show.
+    """
+    text = data[:limit].decode("utf-8", "replace").strip()
+    return _NEWLINES_AND_TABS.sub(_name, printable(text))
+
+
+def print_line(text: object) -> None:
+    """Print a line on standard output; characters that its encoding lacks become ``\\u20ac``.
+
+    If standard output is a file on Windows, this encoding is a code page with 256 characters.
+    """
+    try:
+        print(text)
+    except UnicodeEncodeError as error:
+        encoded = str(text).encode(error.encoding, "backslashreplace")
+        print(encoded.decode(error.encoding))

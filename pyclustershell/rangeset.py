@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .exceptions import RangeSetException, RangeSetPaddingError, RangeSetParseError
-from .nodesets.rangeset1d import AUTOSTEP_DISABLED, RangeSet
-from .nodesets.rangesetnd import RangeSetND
+from .nodeset.rangeset1d import AUTOSTEP_DISABLED, RangeSet
+from .nodeset.rangesetnd import RangeSetND
 
 __all__ = [
     "AUTOSTEP_DISABLED",

@@ -1,7 +1,8 @@
-"""``import ClusterShell`` gives this package: scripts written for ClusterShell run unchanged."""
+"""Lets ``import ClusterShell`` import this package, so that scripts run unchanged."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,17 +18,19 @@ __all__ = ["install_as_clustershell"]
 _ROOT = "ClusterShell"
 _OURS = __name__.partition(".")[0]
 
+# The package of the programs. Its modules are files in the folder of this name.
+_PROGRAMS = "CLI"
+
 
 def install_as_clustershell() -> None:
     """Let ``import ClusterShell.Task`` and its siblings give this package's classes.
 
-    It lasts until the end of the process, and wins over a ClusterShell that is installed. The
-    modules are made when they are imported, and the classes fetched when they are first used.
-    Calling it again changes nothing.
+    This lasts until the end of the process, even if ClusterShell is installed. Modules are made
+    when they are imported, and their classes imported at first use. Further calls do nothing.
 
     Raises:
-        ImportError: the real ClusterShell has been imported already: whoever did holds its classes,
-            and the two do not mix.
+        ImportError: the real ClusterShell has already been imported. Its classes and those of this
+            package do not work together.
     """
     if any(isinstance(finder, _Finder) for finder in sys.meta_path):
         return
@@ -43,7 +46,7 @@ def install_as_clustershell() -> None:
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Finds and makes the modules under the name ClusterShell."""
+    """Finds and makes the modules of the name ClusterShell."""
 
     def find_spec(
         self,
@@ -51,17 +54,40 @@ class _Finder(MetaPathFinder, Loader):
         path: Optional[Sequence[str]] = None,
         target: Optional[ModuleType] = None,
     ) -> Optional[ModuleSpec]:
-        """Where a module comes from: from here, if it is ClusterShell or below."""
+        """The specification of a module of ClusterShell; None for other modules.
+
+        Raises:
+            ModuleNotFoundError: this package has no such module of ClusterShell.
+        """
         root, _, name = fullname.partition(".")
         if root != _ROOT:
             return None
+        if name == _PROGRAMS or name.startswith(f"{_PROGRAMS}."):
+            return self._find_program(fullname, name)
         if name not in MODULES:
             raise ModuleNotFoundError(f"{_OURS} has nothing in place of {fullname}", name=fullname)
         is_package = any(module.startswith(f"{name}.".lstrip(".")) for module in MODULES if module)
         return ModuleSpec(fullname, self, origin=_OURS, is_package=is_package)
 
+    @staticmethod
+    def _find_program(fullname: str, name: str) -> Optional[ModuleSpec]:
+        """The specification of ClusterShell.CLI or of a module in it, which are files here.
+
+        Raises:
+            ModuleNotFoundError: there is no such file.
+        """
+        from importlib.util import spec_from_file_location
+
+        path = os.path.join(os.path.dirname(__file__), *name.split("."))
+        if os.path.isdir(path):
+            path = os.path.join(path, "__init__")
+        path += ".py"
+        if not os.path.isfile(path):
+            raise ModuleNotFoundError(f"{_OURS} has nothing in place of {fullname}", name=fullname)
+        return spec_from_file_location(fullname, path)
+
     def exec_module(self, module: ModuleType) -> None:
-        """Give a new module its names, each fetched when it is first asked for."""
+        """Give a new module its names, each of which is imported at first use."""
         homes = MODULES[module.__name__.partition(".")[2]]
 
         def fetch(name: str) -> Any:
@@ -83,6 +109,6 @@ class _Finder(MetaPathFinder, Loader):
 
 
 def _import(home: str) -> Any:
-    """What "module:name" stands for: a module of this package, or (":name") of the builtins."""
+    """Import "module:name" from this package, or ":name" from the builtins."""
     module, _, name = home.partition(":")
     return getattr(import_module(f"{_OURS}.{module}" if module else "builtins"), name)

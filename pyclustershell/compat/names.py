@@ -1,7 +1,7 @@
-"""ClusterShell's modules and public names, and what they are here.
+"""ClusterShell's modules and public names, and the names of this package in their place.
 
-Names that ClusterShell's modules merely imported from each other are there as well, where scripts
-are known to fetch them from there.
+A name that a module of ClusterShell only imports from another one is included if scripts are known
+to import it from there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..defaults import config_paths
 # "module:name" of this package, or a function that makes the value.
 Home = Union[str, Callable[[], Any]]
 
-#: The version of ClusterShell whose interface this is.
+#: The version of ClusterShell with this interface.
 CLUSTERSHELL_VERSION = "1.10.1"
 
 
@@ -25,7 +25,7 @@ def _constant(value: Any) -> Callable[[], Any]:
 
 
 def _from(module: str, *names: str, **renamed: str) -> dict[str, Home]:
-    """Names of one module of this package; ``theirs="ours"`` where they differ."""
+    """Names of one module of this package; ``theirs="ours"`` for names that differ."""
     homes: dict[str, Home] = {name: f"{module}:{name}" for name in names}
     homes.update({theirs: f"{module}:{ours}" for theirs, ours in renamed.items()})
     return homes
@@ -46,7 +46,7 @@ _ENGINE_ERRORS = _from(
 
 
 def _modules(*names: str) -> dict[str, Home]:
-    """Modules of the standard library, which a star import of ClusterShell's brings as well."""
+    """Modules of the standard library that a star import from ClusterShell also imports."""
     return {name: partial(import_module, name) for name in names}
 
 
@@ -80,22 +80,22 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         "CFG_SECTION_TASK_INFO": _constant("task.info"),
     },
     "Engine": {},
-    "Engine.EPoll": {**_OF_AN_ENGINE, **_from("compat.engine", "EngineEPoll")},
+    "Engine.EPoll": {**_OF_AN_ENGINE, **_from("compat.engines", "EngineEPoll")},
     "Engine.Engine": {
         **_ENGINE_ERRORS,
         **_EVENT_MASKS,
         **_FANOUTS,
         **_from("engine.engine", "Engine"),
         **_from("engine.timer", "EngineTimer", EngineBaseTimer="Timer"),
-        **_from("task", EngineAbortException="_Abort"),
+        **_from("task.runner", EngineAbortException="RunAborted"),
         "EPSILON": _constant(1.0e-3),
     },
     "Engine.Factory": {
-        **_from("compat.engine", "EngineEPoll", "EnginePoll", "EngineSelect", "PreferredEngine"),
+        **_from("compat.engines", "EngineEPoll", "EnginePoll", "EngineSelect", "PreferredEngine"),
         **_from("exceptions", "EngineNotSupportedError"),
     },
-    "Engine.Poll": {**_OF_AN_ENGINE, **_from("compat.engine", "EnginePoll")},
-    "Engine.Select": {**_OF_AN_ENGINE, **_from("compat.engine", "EngineSelect")},
+    "Engine.Poll": {**_OF_AN_ENGINE, **_from("compat.engines", "EnginePoll")},
+    "Engine.Select": {**_OF_AN_ENGINE, **_from("compat.engines", "EngineSelect")},
     "Event": _from("event", "EventHandler"),
     "MsgTree": _from("msgtree", "MODE_DEFER", "MODE_SHIFT", "MODE_TRACE", "MsgTree", "MsgTreeElem"),
     "NodeSet": {
@@ -131,7 +131,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
     },
     "NodeUtils": {
         **_from(
-            "groups",
+            "nodeset.groups",
             "FileGroupSource",
             "GroupResolver",
             "GroupResolverConfig",
@@ -173,18 +173,23 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         **_from("event", "EventHandler"),
         **_from("msgtree", "MsgTree"),
         **_from("nodeset", "NodeSet"),
-        **_from("compat.engine", "PreferredEngine"),
-        **_from("task", EngineAbortException="_Abort"),
-        **_from("topology", "TopologyParser"),
+        **_from("compat.engines", "PreferredEngine"),
+        **_from("task.runner", EngineAbortException="RunAborted"),
+        **_from("nodeset.topology", "TopologyParser"),
         **_from("exceptions", "TopologyError"),
         **_from("worker.popen", "WorkerPopen"),
         **_modules("logging", "os", "socket", "sys", "threading", "traceback"),
         "itemgetter": lambda: import_module("operator").itemgetter,
         "sleep": lambda: import_module("time").sleep,
     },
+    "Propagation": {
+        **_from("exceptions", "RouteResolvingError", "TopologyError"),
+        **_from("defaults", "DEFAULTS"),
+        **_from("nodeset", "NodeSet"),
+    },
     "Topology": {
         **_from(
-            "topology",
+            "nodeset.topology",
             "TopologyGraph",
             "TopologyNodeGroup",
             "TopologyParser",
@@ -198,7 +203,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
     "Worker": {},
     "Worker.EngineClient": {
         **_EVENT_MASKS,
-        **_from("engine.client", "EngineClient"),
+        **_from("engine.engine", "EngineClient"),
         **_CLIENT_ERRORS,
         **_from("engine.port", "EnginePort"),
         **_from("engine.timer", EngineBaseTimer="Timer"),
@@ -209,7 +214,7 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         **_EXEC_WORKER,
         **_from("worker.exec", WORKER_CLASS="ExecWorker"),
         **_from("worker.worker", "DistantWorker"),
-        **_from("engine.client", "EngineClient"),
+        **_from("engine.engine", "EngineClient"),
         **_from("nodeset", "NodeSet"),
         **_from("exceptions", "WorkerError"),
     },
@@ -232,10 +237,19 @@ MODULES: Mapping[str, Mapping[str, Home]] = {
         **_EXEC_WORKER,
         **_from("worker.ssh", "ScpClient", "SshClient", "WorkerSsh", WORKER_CLASS="WorkerSsh"),
     },
+    "Worker.Tree": {
+        **_from("worker.tree", "WorkerTree", TreeWorker="WorkerTree", WORKER_CLASS="WorkerTree"),
+        **_from("engine.port", "EnginePort"),
+        **_from("event", "EventHandler"),
+        **_from("exceptions", "WorkerError"),
+        **_from("nodeset", "NodeSet"),
+        **_from("worker.exec", "ExecWorker"),
+        **_from("worker.worker", "DistantWorker"),
+    },
     "Worker.Worker": {
         **_FANOUTS,
         **_from("worker.worker", "DistantWorker", "Worker"),
-        **_from("engine.client", "EngineClient"),
+        **_from("engine.engine", "EngineClient"),
         **_from("nodeset", "NodeSet"),
         **_from("worker.stream", "StreamClient", "StreamWorker", "WorkerSimple"),
         **_from("exceptions", "WorkerError", WorkerException="WorkerError"),

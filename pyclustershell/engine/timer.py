@@ -6,17 +6,19 @@ import heapq
 from itertools import count
 from typing import Any, Callable, Optional
 
+from ..arguments import check_handler, check_interval, check_number
+from ..event import interruptible
 from ..exceptions import EngineIllegalOperationError
 
 Clock = Callable[[], float]
 
 
 class Timer:
-    """Something that happens after a delay, once or at intervals.
+    """A call after a delay, once or at intervals.
 
     Args:
         callback: called without arguments on the engine's thread when the timer fires.
-        autoclose: whether the engine may end its loop although this timer has still to fire.
+        autoclose: True if the engine may end its loop although this timer has not fired.
     """
 
     __slots__ = ("_callback", "_case", "_queue", "autoclose", "interval")
@@ -24,7 +26,7 @@ class Timer:
     def __init__(self, callback: Callable[[], Any], autoclose: bool = True) -> None:
         self._callback = callback
         self._queue: Optional[TimerQueue] = None
-        # The heap entry that is in force; any other entry of this timer is stale.
+        # The valid heap entry; any other entry of this timer is stale.
         self._case: Optional[tuple[float, int, Timer]] = None
         self.autoclose = autoclose
         #: Seconds between two firings; not positive for a timer that fires once.
@@ -38,18 +40,18 @@ class Timer:
         return f"<{type(self).__name__} fires in {self._case[0] - self._queue.clock():.3f} s>"
 
     def is_valid(self) -> bool:
-        """Whether the timer will still fire (or is being fired)."""
+        """True if the timer will fire, or is firing now."""
         return self._queue is not None
 
     def invalidate(self) -> None:
-        """Never fire again. Harmless where the timer has already fired or was invalidated."""
+        """Never fire again. Harmless if the timer has fired or was invalidated."""
         if self._queue is not None:
             self._queue.discard(self)
 
     cancel = invalidate
 
     def set_nextfire(self, fire_delay: float, interval: float = -1.0) -> None:
-        """Fire after another delay than was planned. Allowed from the timer's own event, too.
+        """Fire after a new delay. The timer's own event may call this as well.
 
         Args:
             fire_delay: seconds from now.
@@ -57,7 +59,10 @@ class Timer:
 
         Raises:
             EngineIllegalOperationError: the timer is no longer valid.
+            TypeError: an argument is not a number.
         """
+        fire_delay = check_number("fire_delay", fire_delay)
+        interval = check_interval("interval", interval)
         if self._queue is None:
             raise EngineIllegalOperationError(
                 f"{self!r} has fired for the last time or was invalidated: make a new timer"
@@ -76,17 +81,18 @@ class EngineTimer(Timer):
     __slots__ = ("eh",)
 
     def __init__(self, handler: Any, autoclose: bool = False) -> None:
+        check_handler(handler)
         if not hasattr(handler, "ev_timer"):
             raise TypeError(f"a timer needs an event handler with ev_timer(), not {handler!r}")
-        super().__init__(lambda: handler.ev_timer(self), autoclose)
+        super().__init__(interruptible(lambda: handler.ev_timer(self)), autoclose)
         self.eh = handler
 
 
 class TimerQueue:
     """The timers of an engine, the next one first.
 
-    A timer that is cancelled leaves its entry in the heap, to be dropped when it comes up: with
-    one deadline per node, cancelling must be cheap.
+    A cancelled timer leaves its entry in the heap; the entry is dropped when it reaches the top:
+    with one deadline per node, cancelling must be cheap.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -114,7 +120,7 @@ class TimerQueue:
         self.arm(timer, delay)
 
     def arm(self, timer: Timer, delay: float) -> None:
-        """Let a timer of this queue fire after ``delay`` seconds, whatever was planned before."""
+        """Let a timer of this queue fire after ``delay`` seconds, and not as planned before."""
         self._push(timer, self.clock() + delay)
 
     def _push(self, timer: Timer, when: float) -> None:
@@ -131,7 +137,7 @@ class TimerQueue:
             return
         self._armed -= timer._case is not None
         timer._queue = timer._case = None
-        # What it refers to need not wait until its entry comes up.
+        # Free the objects that the callback refers to now, not when the entry reaches the top.
         timer._callback = lambda: None
         self.holding -= not timer.autoclose
 
@@ -141,6 +147,8 @@ class TimerQueue:
             if case[2]._case is case:
                 self.discard(case[2])
         self._heap.clear()
+        # Counts may be wrong if an exception has cut a change in two (see interrupts).
+        self._armed = self.holding = 0
 
     def next_delay(self) -> Optional[float]:
         """Seconds until the next timer fires, 0.0 if it is due, None if there is none."""
@@ -150,7 +158,7 @@ class TimerQueue:
         return max(0.0, heap[0][0] - self.clock()) if heap else None
 
     def fire_expired(self) -> None:
-        """Fire what is due now, each timer once; one that is armed meanwhile waits its turn."""
+        """Fire the timers that are due, each once. Timers armed meanwhile fire in a later call."""
         if self.next_delay() != 0.0:
             return
         now = self.clock()

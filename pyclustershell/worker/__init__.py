@@ -1,1 +1,1 @@
-"""Workers: one job, on this host or on many nodes."""
+"""Workers: each runs one job, on this host or on many nodes."""

@@ -8,28 +8,28 @@ from typing import Any, NamedTuple, Optional
 
 from ..exceptions import LineTooLongError, WorkerError
 from ..nodeset import NodeSet
-from ..transport.state import Aborted, Exited, Failed, Output, Record, Started, TimedOut, Written
+from ..records import Aborted, Exited, Failed, Output, Record, Started, TimedOut, Written
 from .exec import CommandLine, CopyClient, ExecClient, ExecWorker
 from .rsh import program
 
-# What pdsh says of a node itself: "pdsh@thishost: node: text".
+# A message of pdsh itself about a node: "pdsh@thishost: node: text".
 _OWN_LINE = re.compile(rb"r?pd(?:sh|cp)@[^:\s]*: (?:(?P<node>[^:\s]+): )?(?P<text>.*)")
 _EXITED = re.compile(rb".* exited with exit code (\d+)")
 _KILLED = re.compile(rb".* killed by signal (\d+)")
 _TIMED_OUT = b"command timeout"
-# It says so when it ends a node's command after the command timeout.
+# pdsh prints this when it kills a node's command after the command timeout.
 _SENDING = re.compile(rb"sending (SIGTERM to|signal \d+ to) ")
 
 _RC_FAILED = 255
 
 
 class PdshLine(NamedTuple):
-    """What a line of pdsh's output means.
+    """A parsed line of pdsh's output.
 
     Attributes:
-        label: the node as pdsh writes it; None if the line is of no node.
-        text: a line to show for the node; None if there is none.
-        end: how the node ended, None if the line does not tell.
+        label: the node as pdsh writes it; None if the line concerns no node.
+        text: a line of the node's output; None if there is none.
+        end: the record of the node's end; None if the node has not ended.
     """
 
     label: Optional[str]
@@ -38,7 +38,7 @@ class PdshLine(NamedTuple):
 
 
 def parse_line(line: bytes) -> PdshLine:
-    """Read a line of pdsh's output: a node's line, or one of pdsh's own."""
+    """Parse a line of pdsh's output: a line of a node's output, or a message of pdsh itself."""
     own = _OWN_LINE.fullmatch(line)
     if own is None:
         label, colon, text = line.partition(b": ")
@@ -65,47 +65,53 @@ def _decode(label: bytes) -> str:
 class PdshClient(ExecClient):
     """The command of all nodes through one ``pdsh``.
 
-    pdsh labels each line with its node, and tells on its stderr how a node ended, unless that was
-    well: those nodes end with pdsh. Where one prints a line that is too long, they fail together.
+    pdsh labels each line with its node, and reports on its stderr each node whose command failed.
+    It does not report success, so all other nodes end when pdsh ends. If one node prints a line
+    that is too long, all nodes that have not ended fail.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._open = dict.fromkeys(self.nodes)
-        # How nodes ended of which pdsh has told, but of which output may still be on its way.
-        self._ends: dict[str, Record] = {}
-        # pdsh leaves the domain out of its labels where all nodes have the same one.
+        self._open_nodes = dict.fromkeys(self.nodes)
+        # The ends that pdsh has reported. Output of these nodes may still be unread.
+        self._end_records: dict[str, Record] = {}
+        # pdsh omits the domain in its labels if all nodes have the same one.
         self._by_label = {node.partition(".")[0]: node for node in self.nodes}
         self._by_label.update((node, node) for node in self.nodes)
-        # What pdsh said of no node: its own trouble, should it fail.
-        self._own_words: list[bytes] = []
+        # Lines that concern no node. If pdsh fails, they say why.
+        self._own_lines: list[bytes] = []
 
     @property
-    def ends(self) -> int:
-        """How many ends the worker waits for: the nodes', and pdsh's own, after which it closes."""
+    def num_ends(self) -> int:
+        """The number of ends that the worker waits for: the nodes' ends, then that of pdsh."""
         return len(self.nodes) + 1
 
+    def _end_unstarted(self) -> None:
+        super()._end_unstarted()
+        self._worker.count_end()
+
     def _options(self) -> list[str]:
-        """The options that pdsh and pdcp share."""
-        return ["-b", "-f", str(self.worker.bound_task().info("fanout")), "-w", self._targets()]
+        """Return the options that pdsh and pdcp have in common."""
+        return ["-b", "-f", str(self.worker.context.info.get("fanout")), "-w", self._targets()]
 
     def _targets(self) -> str:
         nodes = NodeSet(self.key)
-        nodes.autostep = None  # pdsh knows no steps
+        nodes.autostep = None  # pdsh does not support steps such as [0-8/2]
         return str(nodes)
 
     def _build_cmd(self) -> CommandLine:
-        info = self.worker.bound_task().info
-        words = [*program(info("pdsh_path") or "pdsh"), *self._options()]
+        self._check_names()
+        info = self.worker.context.info
+        words = [*program(info.get("pdsh_path") or "pdsh"), *self._options()]
         env = {}
-        if info("connect_timeout"):
-            # pdsh's own -t is for rsh; ssh is told by its options.
-            env["PDSH_SSH_ARGS_APPEND"] = f"-o ConnectTimeout={info('connect_timeout'):.0f}"
-        if info("command_timeout"):
-            words += ["-u", f"{info('command_timeout'):.0f}"]
+        if info.get("connect_timeout"):
+            # The option -t of pdsh works with rsh only; ssh needs an option of its own.
+            env["PDSH_SSH_ARGS_APPEND"] = f"-o ConnectTimeout={info.get('connect_timeout'):.0f}"
+        if info.get("command_timeout"):
+            words += ["-u", f"{info.get('command_timeout'):.0f}"]
         return [*words, self.command or ""], env
 
-    def _hand_on(self, record: Record) -> None:
+    def _deliver_to_worker(self, record: Record) -> None:
         if isinstance(record, Output):
             self._parse(record)
         elif isinstance(record, Started):
@@ -116,52 +122,60 @@ class PdshClient(ExecClient):
 
     def _parse(self, record: Output) -> None:
         for line in record.lines:
-            if self._ended:  # by a handler
+            if self._ended:  # a handler has aborted the worker
                 return
             label, text, end = parse_line(line)
             node = None if label is None else self._by_label.get(label)
             if node is None:
-                self._own_words.append(line)
-            elif node in self._open:
+                self._own_lines.append(line)
+            elif node in self._open_nodes:
                 if text is not None:
                     self._worker.deliver(node, Output(record.sname, [text]))
                 if end is not None:
                     self._on_node_end(node, end)
 
     def _on_node_end(self, node: str, end: Record) -> None:
-        if node in self._ends or self._engine is None:
-            # The first word counts: a node that timed out is killed by a signal next.
+        if node in self._end_records or self._engine is None:
+            # The first report counts: after "command timeout", pdsh also reports the signal that
+            # killed the command.
             return
-        self._ends[node] = end
+        self._end_records[node] = end
         if self._stderr:
-            # Its last output may wait in the other pipe, which the loop will have read after one
-            # whole pass: that is what lies between the two posts.
+            # The node's last output may still be in the pipe of stdout. The loop reads this pipe
+            # within one whole pass, and one whole pass lies between the two posts.
             self._engine.post(self._engine.post, self._close_node, node)
         else:
             self._close_node(node)
 
     def _close_node(self, node: str) -> None:
-        if node in self._open:
-            del self._open[node]
-            self._worker.deliver(node, self._ends[node])
+        if node in self._open_nodes:
+            del self._open_nodes[node]
+            self._worker.deliver(node, self._end_records[node])
 
     def _on_end(self, record: Record) -> None:
-        """pdsh itself has ended, or was ended."""
-        trouble = self._trouble(record)
-        for node in list(self._open):
-            self._ends.setdefault(node, Aborted() if trouble else record)
-            self._close_node(node)
-        self._worker.forget_client()
-        if trouble:
-            raise WorkerError(trouble)
+        """End the remaining nodes: pdsh has ended, or was ended.
 
-    def _trouble(self, record: Record) -> str:
-        """What went wrong with pdsh itself, if anything."""
+        Raises:
+            WorkerError: pdsh failed, and the worker was not submitted.
+        """
+        message = self._error_message(record)
+        error = WorkerError(message) if message else None
+        # A submitted worker: only its future fails.
+        kept = error is None or self._worker.keep_error(error)
+        for node in list(self._open_nodes):
+            self._end_records.setdefault(node, Aborted() if message else record)
+            self._close_node(node)
+        self._worker.count_end()
+        if error is not None and not kept:
+            raise error
+
+    def _error_message(self, record: Record) -> str:
+        """Return an error message if pdsh itself failed, else an empty string."""
         if isinstance(record, Failed) and not isinstance(record.error, LineTooLongError):
             return f"cannot run pdsh: {record.error}"
         if isinstance(record, Exited) and record.rc > 0:
-            words = b"; ".join(self._own_words).decode(errors="replace")
-            return f"pdsh failed with {record.rc}: {words or 'it did not say why'}"
+            reason = b"; ".join(self._own_lines).decode(errors="replace")
+            return f"pdsh failed with exit status {record.rc}: {reason or 'it printed no reason'}"
         return ""
 
 
@@ -170,44 +184,46 @@ class PdcpClient(PdshClient, CopyClient):
 
     def _options(self) -> list[str]:
         options = PdshClient._options(self)
-        connect_timeout = self.worker.bound_task().info("connect_timeout")
+        connect_timeout = self.worker.context.info.get("connect_timeout")
         if connect_timeout:
             options += ["-t", f"{connect_timeout:.0f}"]
         return [*options, *CopyClient._options(self)]
 
     def _build_cmd(self) -> CommandLine:
+        self._check_names()
         name = "rpdcp" if self.reverse else "pdcp"
-        path = self.worker.bound_task().info(f"{name}_path") or name
+        path = self.worker.context.info.get(f"{name}_path") or name
         return [*program(path), *self._options(), self.source, self.dest], None
 
     def _on_node_end(self, node: str, end: Record) -> None:
-        # More may be said of this node. The status of ssh, where one is told, is not the copy's.
-        self._ends.setdefault(node, Exited(errno.ENOENT) if isinstance(end, Exited) else end)
+        # The node does not end here, because pdcp may report more about it. A reported status is
+        # that of ssh and not that of the copy, so the return code is ENOENT.
+        self._end_records.setdefault(node, Exited(errno.ENOENT) if isinstance(end, Exited) else end)
 
 
 class WorkerPdsh(ExecWorker):
     """Runs a command, or copies files, through one local ``pdsh`` (``pdcp``, ``rpdcp``) program.
 
-    pdsh reaches the nodes as it is configured to (``PDSH_RCMD_TYPE``). The task's info keys
+    pdsh connects to the nodes with its configured method (``PDSH_RCMD_TYPE``). The task's info keys
     ``pdsh_path``, ``pdcp_path`` and ``rpdcp_path`` (programs, perhaps with options), ``fanout``,
-    ``connect_timeout`` and ``command_timeout`` (whole seconds) say how it is called.
+    ``connect_timeout`` and ``command_timeout`` (whole seconds) control the call.
 
-    Its limits are pdsh's: there is no standard input, ``%h`` and the like in a command are for pdsh
-    to replace, and a node whose command ended well is told of when all have ended. A copy that
-    failed has the return code ENOENT. Where pdsh itself fails, a WorkerError leaves
-    ``Task.resume()``.
+    The limits of pdsh apply. There is no standard input. pdsh itself replaces ``%h`` and similar
+    keywords in a command. The end of a successful command is reported only when all commands have
+    ended. A failed copy has the return code ENOENT. If pdsh itself fails, ``Task.resume()`` raises
+    a WorkerError.
 
-    Args and errors: as :class:`~.exec.ExecWorker`.
+    Arguments and errors are those of :class:`~.exec.ExecWorker`.
     """
 
     SHELL_CLASS = PdshClient
     COPY_CLASS = PdcpClient
 
-    def _shares(self) -> list[tuple[Any, Optional[int]]]:
+    def _client_keys(self) -> list[tuple[Any, Optional[int]]]:
         return [(self.nodes, None)]
 
     def write(self, buf: bytes, sname: Optional[str] = None) -> None:
-        """Not possible.
+        """Not supported: pdsh takes no standard input.
 
         Raises:
             WorkerError: always.
@@ -215,7 +231,7 @@ class WorkerPdsh(ExecWorker):
         raise WorkerError("pdsh takes no standard input: use another worker to write to commands")
 
     def set_write_eof(self, sname: Optional[str] = None) -> None:
-        """Not possible, nor needed.
+        """Not supported: pdsh takes no standard input.
 
         Raises:
             WorkerError: always.

@@ -1,4 +1,4 @@
-"""Worker classes by name: ``ssh``, ``rsh``, ``pdsh``, ``exec``, ``popen``, or a module of yours."""
+"""Worker classes by name: ``ssh``, ``rsh``, ``pdsh``, ``exec``, ``popen``, or a user's module."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .worker import Worker
 
-# Module and class. Imported at first use: whoever runs no command over SSH does not pay for it.
+# Module and class. A class is imported at first use: a program that runs no command over SSH does
+# not load SSH.
 _BUILT_IN = {
     "exec": ("exec", "ExecWorker"),
     "pdsh": ("pdsh", "WorkerPdsh"),
@@ -20,15 +21,15 @@ _CLUSTERSHELL = "clustershell.worker."
 
 
 def worker_class(name: str) -> type[Worker]:
-    """The worker class of a name, as in ``local_workername`` and ``distant_workername``.
+    """Find a worker class by a name, as in ``local_workername`` and ``distant_workername``.
 
     Args:
-        name: 'ssh', 'rsh', 'pdsh', 'exec' or 'popen', in any case, also with the name of
-            ClusterShell's module ('ClusterShell.Worker.Ssh'); or the name of a module that can be
-            imported and holds the class as ``WORKER_CLASS``.
+        name: 'ssh', 'rsh', 'pdsh', 'exec' or 'popen', in any case, alone or as the name of
+            ClusterShell's module ('ClusterShell.Worker.Ssh'); or the name of an importable module
+            that has the class as its attribute ``WORKER_CLASS``.
 
     Raises:
-        ModuleNotFoundError: there is no such worker, and no such module.
+        ModuleNotFoundError: no worker and no module has this name.
         AttributeError: the module has no WORKER_CLASS.
     """
     short = name.lower()
@@ -37,16 +38,19 @@ def worker_class(name: str) -> type[Worker]:
     if short in _BUILT_IN:
         module, class_name = _BUILT_IN[short]
         return _class(f"{__package__}.{module}", class_name)
+    unknown = ModuleNotFoundError(
+        f"there is no worker {name!r}: use one of {', '.join(_BUILT_IN)}, or the name of a "
+        "module that has a WORKER_CLASS",
+        name=name,
+    )
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise unknown  # a path, or a relative name: import_module() would raise something else
     try:
         return _class(name, "WORKER_CLASS")
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0] and error.name != name:
-            raise  # the module is there; one that it imports is not
-        raise ModuleNotFoundError(
-            f"there is no worker {name!r}: write one of {', '.join(_BUILT_IN)}, or the name of a "
-            "module that has a WORKER_CLASS",
-            name=name,
-        ) from error
+            raise  # the module exists, but a module that it imports does not
+        raise unknown from error
 
 
 def _class(module: str, name: str) -> type[Worker]:

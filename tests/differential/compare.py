@@ -1,4 +1,4 @@
-"""What two traces of the same script have in common."""
+"""The parts of two traces of one script that must be equal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def per_source(events: list[Any]) -> dict[str, list[Any]]:
 
 
 def tidied(events: list[Any]) -> list[Any]:
-    """A node's events without what is left to chance.
+    """A node's events without their random parts.
 
     That is the order between its streams, and into how many pieces its input was cut.
     """
@@ -50,5 +50,5 @@ def check_order(events: list[Any]) -> None:
 
 
 def comparable(result: Result) -> Any:
-    """What must be equal, as text that shows a difference well."""
+    """The parts that must be equal, in a form whose differences are easy to read."""
     return {"events": per_source(result["events"]), "notes": result["notes"]}

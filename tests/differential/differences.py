@@ -1,4 +1,4 @@
-"""Where the traces are not equal: on purpose, with the reason, or still to be done."""
+"""The intended differences between the traces of ClusterShell and of this package, with reasons."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 
 class Difference(NamedTuple):
-    """What is expected here where ClusterShell does something else.
+    """An intended difference from ClusterShell.
 
     Attributes:
         reason: why.
-        events: by source, the events that are expected here in the place of ClusterShell's.
-        notes: by what they note, the values that are expected here.
+        events: by source, the events of this package in place of ClusterShell's.
+        notes: by the name of the note, the values of this package.
         theirs_fails: ClusterShell fails or hangs: only ``events`` and ``notes`` are compared.
     """
 
@@ -22,7 +22,7 @@ class Difference(NamedTuple):
     theirs_fails: bool = False
 
     def applied_to(self, theirs: dict[str, Any]) -> dict[str, Any]:
-        """What is expected here, given ClusterShell's trace."""
+        """The expected trace of this package, made from ClusterShell's trace."""
         if self.theirs_fails:
             return {"events": dict(self.events), "notes": [[k, v] for k, v in self.notes.items()]}
         notes = [[what, self.notes.get(what, value)] for what, value in theirs["notes"]]
@@ -36,16 +36,16 @@ def _start_and_close(command: str) -> dict[str, list[Any]]:
 
 
 _CLOSED = (
-    "ClusterShell forgets (and does not kill) a command whose ev_start or ev_pickup was left by "
-    "an exception. Here every worker that has started gets its ev_close."
+    "If ev_start or ev_pickup raises, ClusterShell forgets the command and does not kill it. "
+    "Here every worker that has started gets its ev_close."
 )
 _AUTOCLOSED = (
-    "ClusterShell's autoclose workers live on when the run ends, without a word. Here they are "
-    "ended, as its documentation has it, and get their ev_close."
+    "ClusterShell's autoclose workers silently live on when the run ends. Here they are ended, "
+    "as its documentation says, and get their ev_close."
 )
 _SIGNAL = (
-    "ssh exits with 255 where a signal ended the remote command. Here the return code is 128 + n, "
-    "as ClusterShell has it for local commands."
+    "If a signal ended the remote command, ssh exits with 255. Here the return code is 128 + "
+    "n, as in ClusterShell for local commands."
 )
 _REFUSED = "ssh: connect to host 127.0.1.1 port 1: Connection refused"
 
@@ -101,7 +101,8 @@ _ALL_NODES = "<echo %hosts; exec sleep 60>"
 
 DIFFERENCES: dict[str, Difference] = {
     "execworker.timeout_with_all_nodes_at_once": Difference(
-        "ClusterShell fails with a TypeError where the time of a command with %hosts runs out.",
+        "ClusterShell fails with a TypeError if a command with %hosts times out. Here it times "
+        "out.",
         {
             _ALL_NODES: [["ev_start", _ALL_NODES], ["ev_close", _ALL_NODES, True]],
             **{
@@ -116,7 +117,8 @@ DIFFERENCES: dict[str, Difference] = {
         theirs_fails=True,
     ),
     "local.abort_in_ev_start": Difference(
-        "ClusterShell fails with an AssertionError where a worker is aborted in its ev_start.",
+        "ClusterShell fails with an AssertionError if a worker is aborted in its ev_start. "
+        "Here it is aborted.",
         _start_and_close("exec sleep 60"),
         {
             "max_retcode": None,
@@ -141,7 +143,8 @@ DIFFERENCES: dict[str, Difference] = {
         _CLOSED, _start_and_close("read line; echo $line; exec sleep 60")
     ),
     "local.resume_in_a_handler": Difference(
-        "ClusterShell forgets the results so far where a handler calls resume(), which it refuses.",
+        "If a handler calls resume(), which is refused, ClusterShell forgets the results so "
+        "far. Here they stay.",
         notes={"iter_buffers": [["b'one'", ["k"]]], "read": "b'one'"},
     ),
     "local.autoclose": Difference(
@@ -149,7 +152,7 @@ DIFFERENCES: dict[str, Difference] = {
     ),
     "remote.autoclose": Difference(_AUTOCLOSED, _start_and_close("echo on; exec sleep 60")),
     "pdsh.abort_in_ev_read": Difference(
-        "ClusterShell says that an aborted pdsh command ended well, with 0.",
+        "ClusterShell gives an aborted pdsh command the return code 0. Here it has none.",
         {
             "<echo one; exec sleep 60> node1": [
                 ["ev_pickup", "<echo one; exec sleep 60>", "node1"],
@@ -166,15 +169,15 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "pdsh.command_timeout": _timed_out(
-        "ClusterShell takes a node that pdsh ended after the command_timeout for one that could "
-        "not be reached. Here it is one that timed out.",
+        "If pdsh ends a node after the command_timeout, ClusterShell treats the node as "
+        "unreachable. Here it has timed out.",
         "exec sleep 60",
         "node1",
         "node2",
     ),
     "pdsh.a_name_with_a_domain": Difference(
-        "pdsh shows nodes without their domain where they have it in common, and ClusterShell "
-        "takes what it shows for other nodes. Here nodes keep the names that they were given.",
+        "pdsh leaves out a domain that all nodes share, and ClusterShell treats the short "
+        "names as other nodes. Here nodes keep the names that they were given.",
         {
             f"<echo one> {_HOST}": [],
             f"<echo one> {_DOMAIN}": [
@@ -193,7 +196,7 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "rsh.no_such_program": Difference(
-        "Where a local program cannot be started, a line on 'stderr' says why.",
+        "If a local program cannot be started, a line on 'stderr' gives the reason.",
         {
             "<echo one> node1": [
                 ["ev_pickup", "<echo one>", "node1"],
@@ -204,16 +207,15 @@ DIFFERENCES: dict[str, Difference] = {
         {"iter_errors": [[repr(_NO_PROGRAM.encode()), ["node1"]]]},
     ),
     "remote.command_timeout_runs_out": _timed_out(
-        "The info key command_timeout is a limit for commands over SSH, too, where no timeout= is "
-        "given; ClusterShell has it for pdsh only.",
+        "The info key command_timeout also limits commands over SSH that have no timeout=. In "
+        "ClusterShell it is for pdsh only.",
         "sleep 8; echo late",
         "node1",
     ),
     "remote.killed_by_a_signal": _return_code(137, "kill -9 $$"),
     "remote.ended_by_term": _return_code(143, "kill -TERM $$"),
     "remote.connection_refused_with_stderr_merged": Difference(
-        "What went wrong with a connection comes on 'stderr' in any case, also where stderr is not "
-        "kept apart.",
+        "The reason for a failed connection comes on 'stderr', also if stderr is not kept apart.",
         {
             "<echo one> node1": [
                 ["ev_pickup", "<echo one>", "node1"],
@@ -234,8 +236,8 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "scripts.a_command_scheduled_in_ev_start": Difference(
-        "ClusterShell fails with a RuntimeError where ev_start or ev_pickup of a run's first "
-        "commands schedules another one.",
+        "ClusterShell fails with a RuntimeError if ev_start or ev_pickup of a run's first "
+        "commands schedules another command. Here the command is scheduled.",
         {
             **_start_and_close("echo one"),
             **_start_and_close("echo two"),
@@ -251,8 +253,8 @@ DIFFERENCES: dict[str, Difference] = {
         theirs_fails=True,
     ),
     "scripts.a_lone_carriage_return": Difference(
-        "ClusterShell ends a line at a carriage return, too, and puts what stood before it at the "
-        "end. Here a lone carriage return stays where it was, in its line.",
+        "ClusterShell also ends a line at a carriage return, and moves the text before it to "
+        "the end. Here a lone carriage return stays in its line.",
         {
             f"{_CR} k": [
                 ["ev_pickup", _CR, "k"],
@@ -264,8 +266,8 @@ DIFFERENCES: dict[str, Difference] = {
         {"iter_buffers": [[r"b'a\rb\nc'", ["k"]]]},
     ),
     "scripts.an_empty_node_set": Difference(
-        "ClusterShell runs a command on this host where nodes= is an empty string or node set. "
-        "Here that is a ValueError: a command for no node is not one for this host.",
+        "If nodes= is an empty string or node set, ClusterShell runs the command on this host. "
+        "Here it is a ValueError.",
         {
             "<echo here>": [],
             "<echo here> <echo here>": [],
@@ -278,13 +280,13 @@ DIFFERENCES: dict[str, Difference] = {
         },
     ),
     "scripts.a_thread_whose_handler_raised": Difference(
-        "After an exception ClusterShell's own thread of a task ends. Here it waits for the next "
-        "resume().",
+        "After an exception, the thread of a ClusterShell task with its own thread ends. Here "
+        "it waits for the next resume().",
         notes={"alive": True},
     ),
     "copy.a_missing_file": Difference(
-        "scp exits with 255, as if there had been no connection, where the source is missing. Here "
-        "that is 1, as for every other copy that fails.",
+        "If the source is missing, scp exits with 255, as without a connection. Here the "
+        "return code is 1, as for every other failed copy.",
         {
             f"<copy> {node}": [["ev_pickup", "<copy>", node], ["ev_hup", "<copy>", node, 1]]
             for node in ("node1", "node2")
@@ -292,15 +294,13 @@ DIFFERENCES: dict[str, Difference] = {
         {"max_retcode": 1, "retcodes": [[1, "NodeSet(node[1-2])"]]},
     ),
     "timers.task_timeout_clears_timers": Difference(
-        "ClusterShell drops timers that fire after the task's timeout, and ends without a word "
-        "where nothing else is left. Here, as documented, the timeout raises.",
+        "ClusterShell drops timers that fire after the task's timeout, and ends silently if "
+        "nothing else is left. Here the timeout raises, as documented.",
         notes={"resume": "raises TimeoutError"},
     ),
     "timers.abort_clears_timers_before_the_run": Difference(
-        "ClusterShell's abort() between runs spares the timers, which it documents as cleaned.",
+        "ClusterShell's abort() between runs keeps the timers; its documentation says that "
+        "they are removed. Here they are removed.",
         events={"<t>": []},
     ),
 }
-
-#: Differences that are none on purpose, by scenario or by module. Each shall go.
-PENDING: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """Scripts that seeds write, on both: ``python -m tests.differential.fuzz 0-99 [SEED...]``.
 
-Prints where the traces are not equal, and the command that plays that seed again.
+Prints the differences between the traces, and the command that replays the seed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def traces(names: list[str], ssh_config: str, deadline: float) -> tuple[dict[str, Result], ...]:
-    """What scenarios recorded on ClusterShell, and here.
+    """The records of scenarios, on ClusterShell and on this package.
 
     Args:
         names: the scenarios.
@@ -49,7 +49,7 @@ def traces(names: list[str], ssh_config: str, deadline: float) -> tuple[dict[str
 
 
 def difference(theirs: Result, ours: Result) -> str:
-    """Where two traces differ, as text; empty if they do not."""
+    """The differences of two traces, as text; empty if there are none."""
     for which, result in (("ClusterShell", theirs), ("here", ours)):
         if "error" in result:
             return f"{which}: {result['error']}"

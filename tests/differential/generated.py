@@ -1,10 +1,10 @@
-"""Scripts that a seed writes: random ones, of the kind that a script's author could have written.
+"""Random scripts drawn from a seed, of the kind that a user could have written.
 
 :func:`write` draws a script as data, before anything runs, so that a seed is the same script on
-both; :func:`play` runs it. All that happens in a script follows from what happened before, never
-from how fast something was: what one worker does to another one, it does to one that is waiting.
+both; :func:`play` runs it. Every action of a script follows from earlier events, never from speed:
+a worker acts only on workers that are waiting.
 
-What is known to differ, on purpose, is not drawn: see differences.py.
+Known and intended differences (see differences.py) are not drawn.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from ClusterShell.Worker.Popen import WorkerPopen
 from ClusterShell.Worker.Ssh import WorkerSsh
 from ClusterShell.Worker.Worker import StreamWorker
 
-from tests.differential.trace import Recorder, Trace, note_task, note_worker, plain_keys
+from tests.differential.trace import Trace, TraceHandler, note_task, note_worker, plain_keys
 
 # -- a script, as data -----------------------------------------------------------------------------
 
 
 class Act(NamedTuple):
-    """What a handler does when an event comes: ``what`` names a method of Player."""
+    """The reaction of a handler to an event: ``what`` names a method of Player."""
 
     what: str
     argument: Any = None
@@ -50,7 +50,7 @@ class Job(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What is scheduled for one run of the task."""
+    """The jobs, timers and ports of one run of the task."""
 
     jobs: list[Job]
     timers: list[dict[str, Any]]
@@ -117,11 +117,11 @@ class Writer:
         runs = [self.random.choice(kinds)(defaults) for _ in range(self.random.choice((1, 1, 2)))]
         for number, run in enumerate(runs):
             if run.ends_early and run.timers:
-                # ClusterShell's loop does not get over a timer whose handler raised.
+                # ClusterShell's loop does not survive a timer whose handler raised.
                 del runs[number + 1 :]
         alone = (len(run.jobs) + len(run.ports) + len(run.timers) == 1 for run in runs)
         if all(alone) and not any(run.ends_early for run in runs):
-            # Whom a small fanout starts first is left to chance in ClusterShell.
+            # With a small fanout, the first node to start is random in ClusterShell.
             infos["fanout"] = self.random.choice((1, 2, 64))
         # ClusterShell's own threads do not live on after an exception.
         own_thread = self.chance(0.2) and not any(run.ends_early for run in runs)
@@ -141,7 +141,7 @@ class Writer:
         trigger = self.job(defaults, single=True)
         event = self.random.choice([e for e in ("ev_read", "ev_hup", "ev_close") if e])
         act = self.random.choice((Act("feed", waiting.name), Act("stop", waiting.name)))
-        # At whatever event comes: one of them does come.
+        # A reaction to every event: one of them does happen.
         for late in ("ev_close", event):
             trigger.reactions.setdefault(late, []).append(act)
         return Run(
@@ -212,7 +212,7 @@ class Writer:
         if where == "local" and self.chance(0.7):
             keywords["key"] = self.random.choice((name, self.random.randrange(3), ("k", 1)))
         by = "schedule" if self.chance(0.15) else "shell"
-        # Who makes a worker himself does not get the task's defaults.
+        # A worker that the script makes itself does not get the task's defaults.
         stderr = by == "shell" and defaults.get("stderr", False)
         if self.chance(0.4):
             keywords["stderr"] = stderr = self.chance(0.6)
@@ -221,7 +221,7 @@ class Writer:
         if self.chance(0.1):
             keywords["timeout"] = self.random.choice((30, 30.5))
         stdin = by == "schedule" or keywords.get("stdin", defaults.get("stdin", True))
-        # Where both streams are one, those of ssh come in an order of their own.
+        # If both streams are one, ssh's output has an order of its own.
         command, early = self.command(where, both=stderr or where != "ssh", stdin=stdin)
         if where == "exec":
             command = command.replace("%", "%%") + self.random.choice(("", "; echo %h", "; : %n"))
@@ -324,11 +324,11 @@ def write(seed: int) -> Script:
 
 
 class Failure(Exception):
-    """What a handler raises."""
+    """Raised by handlers."""
 
 
-def make_handler(recorder: Recorder, forms: dict[str, str]) -> EventHandler:
-    """A handler with methods of the forms of ClusterShell 1.8 or 1.7, which a recorder hears of."""
+def make_handler(recorder: TraceHandler, forms: dict[str, str]) -> EventHandler:
+    """A handler with methods in the form of ClusterShell 1.8 or 1.7, which call the recorder's."""
     record = recorder
     methods: dict[tuple[str, str], Callable[..., None]] = {
         ("ev_start", "new"): lambda _, w: record.ev_start(w),
@@ -351,8 +351,8 @@ def make_handler(recorder: Recorder, forms: dict[str, str]) -> EventHandler:
     return made
 
 
-class StreamHandler(Recorder):
-    """A handler that does not tell whose end ev_close tells: ClusterShell's is a StreamClient's."""
+class StreamHandler(TraceHandler):
+    """A handler that leaves out the source of ev_close: ClusterShell gives a StreamClient."""
 
     def ev_close(self, worker: Any, timedout: bool) -> None:
         self.trace.event("ev_close", "a stream", timedout)
@@ -433,7 +433,7 @@ class Player:
                 trace.note(f"worker {name}")
                 note_worker(trace, worker, worker.nodes)
 
-    # -- what is scheduled --
+    # -- jobs, timers, ports --
 
     def shell(self, _source: Any, job: Job) -> None:
         """Make a worker and schedule it."""
@@ -472,7 +472,9 @@ class Player:
 
     def timer(self, _source: Any, timer: dict[str, Any]) -> None:
         actions = self.actions(timer["reactions"])
-        made = self.task.timer(timer["fire"], Recorder(self.trace, **actions), timer["interval"])
+        made = self.task.timer(
+            timer["fire"], TraceHandler(self.trace, **actions), timer["interval"]
+        )
         self.trace.label(made, f"timer {timer['fire']}")
 
     def port(self, port: dict[str, Any]) -> threading.Thread:
@@ -483,7 +485,7 @@ class Player:
             if not left[0]:
                 self.task.remove_port(source)
 
-        made = self.task.port(Recorder(self.trace, ev_msg=on_message))
+        made = self.task.port(TraceHandler(self.trace, ev_msg=on_message))
         self.trace.label(made, "port")
         send = made.msg if port["waits"] else made.msg_send
         sender = threading.Thread(target=lambda: [send(n) for n in range(port["messages"])])
@@ -495,7 +497,7 @@ class Player:
     def handler(self, job: Job) -> Any:
         if not job.forms:
             return None
-        recorder = Recorder(self.trace, **self.actions(job.reactions))
+        recorder = TraceHandler(self.trace, **self.actions(job.reactions))
         if job.where == "stream":
             return StreamHandler(self.trace)
         return make_handler(recorder, job.forms)
@@ -514,7 +516,7 @@ class Player:
         return {event: action(acts) for event, acts in reactions.items()}
 
     def note(self, worker: Any, *arguments: Any) -> None:
-        """Note what the worker tells of itself now."""
+        """Note the present state of the worker."""
         node = self.trace.plain(arguments[0]) if len(arguments) > 1 else ""
         source = f"{self.trace.plain(worker)} {node} notes"
         self.trace.event("started", source, worker.started)

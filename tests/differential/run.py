@@ -41,9 +41,9 @@ def main() -> None:
 
 
 def find(name: str) -> Callable[[Any], Any]:
-    """A scenario by its name, module.function; imports what it needs.
+    """A scenario by its name, module.function. Imports its module.
 
-    Where that fails, the scenario is one that fails so.
+    If the import fails, the scenario is a function that raises that error.
     """
     module, _, function = name.partition(".")
     if module == "generated":
@@ -77,16 +77,16 @@ class Process:
             return
         # A group of its own, so that nothing here reaches the commands of others.
         os.setsid()
-        # What the scenario prints is not the result.
+        # The result goes to standard output; the scenario's own prints must not.
         sys.stdout = sys.stderr
-        # What hangs shall tell where.
+        # A scenario that hangs prints its stacks.
         faulthandler.dump_traceback_later(DEADLINE - 1, file=self.stacks)
         with os.fdopen(writer, "w") as pipe:
             json.dump(record(function, ssh_config), pipe)
         os._exit(0)
 
     def result(self) -> Any:
-        """What it recorded; the process has ended, or is ended now."""
+        """The record of the scenario. Ends the process if it still runs."""
         os.close(self.fd)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def run_all(scenarios: dict[str, Any], ssh_config: str) -> dict[str, Any]:
     """Run scenarios, a few at a time.
 
     Returns:
-        By name: what the scenario recorded, with an "error" where it failed.
+        By name: the record of the scenario, with an "error" if it failed.
     """
     waiting = list(scenarios.items())
     running: dict[int, Process] = {}

@@ -1,7 +1,6 @@
-"""What a scenario tells of itself: every event with its arguments, and what it notes down.
+"""The trace of a scenario: every event with its arguments, and the notes of the scenario.
 
-Imports ``ClusterShell``, which is what tests.differential.run made it: the real one, or this
-package.
+``ClusterShell`` is the real one or this package: tests.differential.run chooses before the import.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ CURRENT = ("current_node", "current_msg", "current_errmsg", "current_rc", "curre
 
 
 class Trace:
-    """Collects what happens, in a form that two implementations have in common."""
+    """Collects events and notes, in a form that two implementations have in common."""
 
     def __init__(self, ssh_config: str) -> None:
         self.ssh_options = f"-F {ssh_config}"
@@ -43,11 +42,11 @@ class Trace:
         self.notes.append([what, self.plain(value)])
 
     def note_unordered(self, what: str, values: Iterable[Any]) -> None:
-        """Record results whose order is left open."""
+        """Record results in no defined order."""
         self.notes.append([what, sorted(map(self.plain, values), key=repr)])
 
     def catch(self, what: str, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Record what a call returns or raises."""
+        """Record the result of a call, or its error."""
         try:
             value = call(*args, **kwargs)
         except Exception as error:
@@ -101,8 +100,17 @@ def public_error(error: BaseException) -> str:
     return _SAME.get(name, name)
 
 
-class Recorder(EventHandler):
-    """Records every event; calls ``on_<event>`` where a scenario adds something to it."""
+class TraceHandler(EventHandler):
+    """Records every event in a trace, and calls a scenario's own function for some of them.
+
+    It cannot be the Recorder of tests.helpers: that is a handler of this package, which the process
+    that runs the real ClusterShell must not import.
+
+    Args:
+        trace: the record.
+        actions: functions by the name of the event ("ev_read"). Each is called after its event is
+            recorded, with the event's arguments.
+    """
 
     def __init__(self, trace: Trace, **actions: Callable[..., Any]) -> None:
         self.trace = trace
@@ -171,7 +179,7 @@ def old_handler(trace: Trace) -> Any:
 
 
 def note_task(trace: Trace, task: Any) -> None:
-    """Note all that a task's getters tell."""
+    """Note the results of all getters of a task."""
     trace.note("max_retcode", task.max_retcode())
     trace.note("num_timeout", task.num_timeout())
     trace.note_unordered("iter_keys_timeout", task.iter_keys_timeout())
@@ -185,7 +193,7 @@ def note_task(trace: Trace, task: Any) -> None:
 
 
 def note_worker(trace: Trace, worker: Any, nodes: Iterable[str] = ()) -> None:
-    """Note all that a distant worker's getters tell."""
+    """Note the results of all getters of a distant worker."""
     trace.note("did_timeout", worker.did_timeout())
     trace.note("num_timeout", worker.num_timeout())
     trace.note_unordered("worker iter_keys_timeout", worker.iter_keys_timeout())
@@ -209,7 +217,7 @@ def plain_keys(trace: Trace, keys: Iterable[Any]) -> list[Any]:
 
 
 def without_numbers(line: str) -> str:
-    """A debug line, but for what differs from run to run."""
+    """A debug line without its numbers, which differ from run to run."""
     return re.sub(r"\d+", "N", line)
 
 

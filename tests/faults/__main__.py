@@ -14,12 +14,12 @@ from tests.faults.laboratory import check, describe
 from tests.faults.scenario import Scenario, draw
 from tests.faults.world import ROOT, World
 
-# Seconds for one seed. What hangs is told with the stacks of all threads.
+# Seconds for one seed. After that, the stacks of all threads are printed.
 _DEADLINE = 240
 
 
 def main() -> int:
-    """Run what the command line asks for; 1 where a seed failed."""
+    """Run the seeds of the command line. Returns 1 if a seed failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("seeds", nargs="*", type=int, help="replay these")
     parser.add_argument("--runs", type=int, default=20, help="how many seeds to try")

@@ -1,8 +1,8 @@
-"""What the laboratory copies, and what has to be found afterwards on either side.
+"""The samples that the laboratory copies, and the check of the copies on both sides.
 
-Every node that has SFTP has a home directory of its own, which is one of this machine, so that the
-client's process can look into it. In it are the samples that are copied from the node, with
-contents that no other directory has.
+Every node with SFTP has a home directory of its own. It is on this machine, so that the client's
+process can look into it. It holds the samples that are copied from the node, with contents that no
+other directory has.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-#: What can be copied, by its name: its files with their sizes in bytes, '' for the sample itself.
+#: The samples by name: their files with sizes in bytes, '' for a sample that is a file itself.
 SAMPLES: Mapping[str, Mapping[str, int]] = {
     "empty": {"": 0},
     "small": {"": 1000},
@@ -26,7 +26,7 @@ SAMPLES: Mapping[str, Mapping[str, int]] = {
     },
 }
 
-#: What a file holds that is there before the copy.
+#: The contents of a file that exists before the copy.
 OLD = b"old\n" * 100
 
 
@@ -37,7 +37,7 @@ def size(sample: str) -> int:
 
 def contents(home: Path, sample: str) -> dict[str, bytes]:
     """The files of a directory's sample, by their paths in it."""
-    # Bytes that are at home in one place only: what comes from elsewhere is noticed.
+    # Every directory has bytes of its own, so that a file from another one is noticed.
     return {
         path: random.Random(f"{home}/{sample}/{path}").randbytes(length)  # noqa: S311
         for path, length in SAMPLES[sample].items()
@@ -57,10 +57,10 @@ class Copied(NamedTuple):
     """One node's copy, after its run.
 
     Attributes:
-        where: what to say of it where something does not hold.
+        where: a name of the copy for error messages.
         source: the directory whose sample was copied.
         sample: the sample.
-        target: what it is called where it was copied to.
+        target: its path after the copy.
         done: whether it has succeeded.
         existed: whether there was an OLD file in its place.
         tidy: whether no temporary file may be left.
@@ -80,7 +80,7 @@ class Copied(NamedTuple):
         return [*self.target.parent.glob(f".{name}.*.part"), *self.target.rglob("*.part")]
 
     def fault(self) -> Optional[str]:
-        """What is wrong with the files that have their names; None if nothing is."""
+        """The fault of the files that have their final names; None if there is none."""
         wanted = contents(self.source, self.sample)
         found = _files(self.target)
         for path, data in found.items():

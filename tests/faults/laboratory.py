@@ -1,12 +1,12 @@
-"""Does what a scenario says, and checks what has to hold in every one of them.
+"""Runs a scenario, and checks the promises that hold in every one of them.
 
-It looks from outside: at what a task's users see, at this process's threads and descriptors, and at
-the processes and the files on the nodes. How the library works inside is none of its business.
+It looks from outside: at the results that a task's user sees, at this process's threads and
+descriptors, and at the processes and the files on the nodes. It does not look into the library.
 
-Of copies it holds what docs/copying.md promises. A file that has its name is whole, or what was
-there before, whatever happened. Temporary files are gone from this host when the run is over; from
-a node where its copy has succeeded, and where its connection lived and ``ssh_kill_grace`` was long
-enough. Where the connection was lost, those that were being written stay on the node.
+For copies it checks the promises of docs/copying.md. A file with its final name is whole or is the
+former file, in every case. This host has no temporary files when the run is over. A node has none
+if its copy has succeeded, or if its connection lived and ``ssh_kill_grace`` was long enough. If the
+connection was lost, files that were being written stay on the node.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ from tests.faults.scenario import (
     Scenario,
 )
 from tests.faults.world import World
+from tests.helpers.tasks import fresh_task
 from tests.servers.leaks import no_leaks
-from tests.servers.sshd import process_runs
-from tests.tasks import fresh_task
+from tests.servers.trees import process_runs
 
-#: How much longer than its timeouts allow a run may take, in seconds: others use this machine, too.
+#: Seconds that a run may take beyond its timeouts: other programs use the machine.
 MARGIN = 60.0
-#: How long what was ended may take to be gone.
+#: Seconds until an ended process must be gone.
 GONE_DEADLINE = 8.0
 
 FAULTY = ",".join(name for name, node in NODES.items() if not node.healthy)
 
 
 class Broken(AssertionError):
-    """Something does not hold that has to."""
+    """A promise is broken; the text says which."""
 
 
 class Deliberate(Exception):
@@ -62,7 +62,7 @@ class Deliberate(Exception):
 
 
 class Listener(EventHandler):
-    """Writes down what a job's handler hears, by node, and breaks off where it is told to."""
+    """Records the events of a job by node, and aborts or raises at a planned event."""
 
     def __init__(self, run: Run, task: Task, counter: list[int]) -> None:
         self.events: dict[str, list[str]] = defaultdict(list)
@@ -129,12 +129,12 @@ class Ender(EventHandler):
 
 
 class Place:
-    """Where a scenario happens.
+    """The surroundings of a scenario.
 
     Attributes:
         world: the servers.
-        mark: what all that belongs to this scenario has in its name.
-        directory: for what is copied back from nodes.
+        mark: a part of the names of all processes and files of this scenario.
+        directory: the target of copies from nodes.
         copies: how many copies there have been.
     """
 
@@ -146,10 +146,10 @@ class Place:
 
 
 def check(scenario: Scenario, world: World) -> None:
-    """Do what a scenario says.
+    """Run a scenario and check it.
 
     Raises:
-        Broken, AssertionError: something does not hold; the text says what.
+        Broken, AssertionError: a promise is broken; the text says which.
     """
     mark = f"{scenario.seed}.{os.getpid()}.{time.monotonic_ns()}"
     copied: list[Copied] = []
@@ -183,9 +183,9 @@ def check(scenario: Scenario, world: World) -> None:
             if run.close_after:
                 _close(task)
         _close(task)
-        _check_processes(f"LABORATORY={mark}")
+        check_processes(f"LABORATORY={mark}")
         # Those that are there for copies have the nodes' directories as arguments.
-        _check_processes(str(world.homes))
+        check_processes(str(world.homes))
         _check_copied(copied)
 
 
@@ -235,7 +235,7 @@ def _check_run(task: Task, run: Run, place: Place, copied: list[Copied]) -> None
         raise Broken(f"the run ended by {ended_by}")
     if left := list(place.directory.rglob("*.part")):
         raise Broken(f"temporary files are left on this host: {left}")
-    # What a run has brought is forgotten when it is aborted.
+    # An aborted run keeps no results.
     aborted = any(listener.aborted for _job, listener, _worker in pairs)
     aborted |= ender.fired and ending.kind == "abort"
     whole = ended_by == "none" and not aborted
@@ -267,7 +267,7 @@ def _begin_command(task: Task, job: Job, command: Command, listener: Listener, m
 def _begin_copy(
     task: Task, job: Job, copy: Copy, listener: Listener, place: Place
 ) -> tuple[Any, dict[str, Path]]:
-    """Schedule a copy; returns its worker, and where each node's goes to, for those with a home."""
+    """Schedule a copy. Returns its worker and the target of each node that has a home."""
     place.copies += 1
     name = f"copy{place.copies}.{place.mark}"
     homes = {node: place.world.home(node) for node in job.nodes if node in place.world.nodes}
@@ -321,8 +321,8 @@ def _check_outcomes(
     """Every node has one outcome, and it is one of those that it may have.
 
     Args:
-        job: what was asked for.
-        listener: what its handler heard.
+        job: the command or copy and its nodes.
+        listener: the events of its handler.
         worker: its worker.
         whole: whether the run went on to its end.
         aborted: whether it was aborted, so that nothing is kept.
@@ -414,7 +414,7 @@ def _check_command(
             raise Broken(f"{where}: {len(got)} of {len(wanted)} bytes of {sname}: {got[:80]!r}")
 
 
-# -- what is left ----------------------------------------------------------------------------------
+# -- leftovers -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -435,12 +435,12 @@ def _empty_directory() -> Iterator[None]:
 def _copied(
     run: Run, copy: Copy, targets: dict[str, Path], codes: dict[str, int], place: Place
 ) -> list[Copied]:
-    """What has to be looked at in the end."""
+    """The copies to check in the end."""
     # None stands for two seconds, which a busy machine may need for something else.
     grace = run.kill_grace == LONGEST_GRACE
     found = []
     for node, target in targets.items():
-        # What a throttled node is still to take may take longer than the grace.
+        # A throttled node may need longer than the grace for the bytes on their way.
         healthy = NODES[node].healthy and not node.startswith("slow")
         found.append(
             Copied(
@@ -457,7 +457,7 @@ def _copied(
 
 
 def _check_copied(copied: list[Copied]) -> None:
-    """Files are whole, and no temporary ones are left where none may be."""
+    """Check that files are whole and that no temporary file is left if none may be."""
     for copy in copied:
         if fault := copy.fault():
             raise Broken(fault)
@@ -477,7 +477,7 @@ def _remove_copies(copied: list[Copied]) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _check_processes(mark: str) -> None:
+def check_processes(mark: str) -> None:
     """No process of the scenario's goes on."""
     deadline = time.monotonic() + GONE_DEADLINE
     while True:

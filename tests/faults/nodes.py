@@ -1,4 +1,4 @@
-"""The laboratory's nodes by name: what is wrong with each, and what may become of it.
+"""The laboratory's nodes by name: the fault of each, and the outcomes that it may have.
 
 Names are all that the client's process knows; :mod:`.world` starts the servers behind them.
 """
@@ -12,20 +12,21 @@ from tests.servers import faults, phases
 from tests.servers.faults import Script
 from tests.servers.phases import PhaseServer, Rule
 
-# -- nodes that do what they should ----------------------------------------------------------------
+# -- healthy nodes ---------------------------------------------------------------------------------
 
 #: How many nodes of each healthy kind there are.
 HEALTHY: Mapping[str, int] = {
     "ssh": 40,  # OpenSSH
     "rekey": 4,  # OpenSSH that wants new keys every 16 KiB
     "single": 4,  # OpenSSH with MaxSessions 1
+    "own": 6,  # OpenSSH with logins as the user of the tests, who may be root
     "loop": 12,  # the loopback cluster
     "async": 6,  # asyncssh
     "slow": 4,  # OpenSSH behind a proxy that delays or throttles
 }
 
 #: Healthy nodes on which a command that is told to end does end.
-KILLABLE = ("ssh", "rekey", "single", "loop")
+KILLABLE = ("ssh", "rekey", "single", "own", "loop")
 
 #: OpenSSH behind a proxy that cuts, resets, drops or corrupts after some bytes.
 CUT = 6
@@ -85,7 +86,7 @@ _SFTP_VERSION = b"\0\0\0\x05\x02\0\0\0\x03"
 
 
 class Misbehaviour(NamedTuple):
-    """A command that does not do what commands do.
+    """A command that breaks the rules of commands.
 
     Attributes:
         rules: the server's.
@@ -165,14 +166,14 @@ COMMAND: Mapping[str, Misbehaviour] = {
 
 
 class Node(NamedTuple):
-    """What can be expected of a node.
+    """The outcomes that a node may have.
 
     Attributes:
-        healthy: it does what it is asked for.
-        killable: what it is told to end ends.
-        hangs: only a command's timeout ends what it is asked for.
-        codes: return codes that it may have; None where it may also do what it is asked for.
-        hangs_copies: only a copy's timeout ends one.
+        healthy: commands and copies succeed.
+        killable: commands end when they are told to.
+        hangs: only its timeout ends a command.
+        codes: the return codes that a command may have; empty if it may also succeed.
+        hangs_copies: only its timeout ends a copy.
     """
 
     healthy: bool = False
@@ -191,13 +192,13 @@ NODES: dict[str, Node] = {
     },
     **{f"cut{index}": Node(codes=()) for index in range(1, CUT + 1)},
     **{f"raw-{name}": Node() for name in RAW},
-    # A command that was granted, and of which nothing more is heard, may go on for ever.
+    # The server grants the command and then sends nothing: the command may run for ever.
     **{
         f"phase-{name}": Node(hangs=name == hanging, hangs_copies=name == hanging)
         for hanging in ["exec-request-success"]
         for name in PHASE
     },
-    # What they do when they are asked for SFTP is as bad: none of it is SFTP, or not for long.
+    # They treat an SFTP session like a command, so that a copy never gets a proper answer.
     **{f"command-{n}": Node(False, False, m.hangs, m.codes, True) for n, m in COMMAND.items()},
     "refused": Node(),
     "dropped": Node(),

@@ -1,6 +1,6 @@
 """``python -m tests.faults.output``: much output: whole, in order, in bounded memory.
 
-Each part runs in a process of its own, against one OpenSSH server, and prints what it took.
+Each part runs in a process of its own, against one OpenSSH server, and prints its time and memory.
 """
 
 from __future__ import annotations

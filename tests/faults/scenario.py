@@ -1,7 +1,7 @@
-"""What one seed stands for: a few runs of one task, drawn at random.
+"""Scenarios: a few runs of one task, drawn at random from a seed.
 
-A scenario is data. The same seed draws the same one, whatever the machine does; how the threads and
-processes then meet is not drawn, so that a seed that fails may have to be replayed more than once.
+A scenario is data, and the same seed always draws the same one. The timing of threads and processes
+is not drawn, so that a failed seed may have to be replayed more than once.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from tests.servers.proxy import Plan
 PHASE_TIMEOUT = 0.4
 KEEPALIVE = 0.1
 
-#: The longest that what is aborted gets to end, in seconds: enough for a busy machine.
+#: The longest grace for an aborted command, in seconds: enough for a busy machine.
 LONGEST_GRACE = 20.0
 
 
 class Command(NamedTuple):
-    """A command, and what has to come of it.
+    """A command and its expected outcome.
 
     Attributes:
         text: for the shell.
-        stdin: what it is sent; None: its standard input is empty.
+        stdin: its standard input; None: empty.
         stdout: all that it prints there.
         stderr: all that it prints there.
         code: its return code.
@@ -46,7 +46,7 @@ class Copy(NamedTuple):
     """A copy to nodes, or from them.
 
     Attributes:
-        sample: what is copied, see copies.SAMPLES.
+        sample: a name of copies.SAMPLES.
         reverse: whether it comes from the nodes.
         preserve: whether times and modes are preserved.
         existing: whether there is an older file in its place.
@@ -95,7 +95,7 @@ class Run(NamedTuple):
 
 
 class Scenario(NamedTuple):
-    """What a seed stands for."""
+    """The runs of a seed."""
 
     seed: int
     runs: Sequence[Run]
@@ -103,8 +103,8 @@ class Scenario(NamedTuple):
     compression: bool
 
 
-#: What every command begins with: then it is found, wherever it runs. The laboratory puts a name
-#: of its own in the place of MARK.
+#: Every command begins with this, so that its processes are found on the node. The laboratory
+#: replaces MARK by a name of its own.
 MARK = "<mark>"
 _PREFIX = f"LABORATORY={MARK}; export LABORATORY; "
 
@@ -119,7 +119,7 @@ def _command(rng: random.Random, kill_grace: Optional[float]) -> Command:
     mark = _PREFIX
     kind = rng.choice(_KINDS)
     if kind in ("hang", "stubborn") and kill_grace is None:
-        kind = "echo"  # nobody would end it
+        kind = "echo"  # nothing would end it
     if kind == "stubborn" and kill_grace == LONGEST_GRACE:
         kind = "hang"  # it would take all of it
     if kind == "echo":
@@ -170,7 +170,7 @@ def _copy(rng: random.Random) -> Copy:
 
 
 def _nodes(rng: random.Random, work: Union[Command, Copy]) -> list[str]:
-    """20 to 50 nodes, some of them faulty: of a command that must be told to end, none."""
+    """20 to 50 nodes, some of them faulty. If the command must be killed, all nodes can do so."""
     killed = isinstance(work, Command) and work.killed
     kinds = {name: node for name, node in NODES.items() if (node.killable if killed else True)}
     healthy = [name for name, node in kinds.items() if node.healthy]
@@ -187,7 +187,7 @@ def _job(rng: random.Random, kill_grace: Optional[float]) -> Job:
     nodes = _nodes(rng, work)
     timeout = rng.choice([None, None, None, 0.005, 0.05, 0.2, 1.0, 5.0])
     if isinstance(work, Copy):
-        # What is not SFTP may go on for ever, as a command may.
+        # A server without proper SFTP may never answer, like a command that hangs.
         if any(NODES[name].hangs_copies for name in nodes):
             timeout = rng.choice([0.2, 0.5, 2.0])
     elif work.killed or any(NODES[name].hangs for name in nodes):
@@ -240,7 +240,7 @@ def _run(rng: random.Random) -> Run:
 
 def draw(seed: int) -> Scenario:
     """The scenario of a seed."""
-    rng = random.Random(seed)  # noqa: S311 - nobody has to be unable to guess it
+    rng = random.Random(seed)  # noqa: S311 - it may be guessed
     return Scenario(
         seed,
         [_run(rng) for _ in range(rng.choice([1, 1, 2, 3]))],

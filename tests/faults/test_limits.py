@@ -1,4 +1,4 @@
-"""What the system and the servers allow: descriptors, keys that expire, windows, memory."""
+"""Limits of the system and of servers: descriptors, keys that expire, windows, memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from paramiko.message import Message
 from pyclustershell.event import EventHandler
 from pyclustershell.exceptions import SessionError
 from pyclustershell.task import Task
+from tests.helpers.tasks import connect_to, fresh_task
 from tests.servers import phases
 from tests.servers.leaks import no_leaks
 from tests.servers.phases import PhaseServer
 from tests.servers.sshd import Sshd
-from tests.tasks import fresh_task
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,16 +32,11 @@ def task() -> Iterator[Task]:
         yield task
 
 
-def reach(task: Task, server: PhaseServer) -> None:
-    host, port = server.address
-    task.configure_ssh(hostname=host, port=port, known_hosts=[server.known_host])
-
-
 # -- descriptors -----------------------------------------------------------------------------------
 
 
 def run_limited(sshd: Sshd, fanout: int, nodes: int) -> str:
-    """Run a command in a process that may open 256 files; what it prints."""
+    """Run a command in a process that may open 256 files. Returns its output."""
     code = f"""
         import resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
@@ -69,18 +64,20 @@ def run_limited(sshd: Sshd, fanout: int, nodes: int) -> str:
     return done.stdout
 
 
+@pytest.mark.posix_only("Windows has no limit of descriptors that can be set")
 def test_256_descriptors_are_enough_for_64_nodes_at_once(sshd: Sshd) -> None:
     pytest.importorskip("resource", reason="a limit of open files is POSIX's")
     assert run_limited(sshd, 64, 80) == "[(b'ok', 80)]\n[]\n"
 
 
+@pytest.mark.posix_only("Windows has no limit of descriptors that can be set")
 def test_a_fanout_that_cannot_fit_says_so_before_anything_starts(sshd: Sshd) -> None:
     pytest.importorskip("resource", reason="a limit of open files is POSIX's")
     said, *results = run_limited(sshd, 200, 200).splitlines()
     assert "this process may open 256" in said
     assert "use a smaller fanout (now 200)" in said
     assert results == ["[]", "[]"]
-    # It is the number of nodes that counts, where that is less.
+    # The number of nodes counts if it is smaller than the fanout.
     assert run_limited(sshd, 200, 8).startswith("[(b'ok', 8)]")
 
 
@@ -124,7 +121,7 @@ def test_windows_and_packets_of_one_byte(task: Task) -> None:
     rules = phases.command(phases.accept, window=1)
     rules = {**rules, phases.CHANNEL_DATA: take, phases.CHANNEL_EOF: finish}
     with PhaseServer(rules) as server:
-        reach(task, server)
+        connect_to(task, server.address, server.known_host)
         said = b"".join(b"line %d\n" % number for number in range(200))
         worker: Any = task.shell("cat", nodes="node", stderr=True)
         worker.write(said)
@@ -139,7 +136,7 @@ def test_windows_and_packets_of_one_byte(task: Task) -> None:
 
 
 class Ends(EventHandler):
-    """Counts what comes, and keeps nothing."""
+    """Counts output, and keeps none."""
 
     def __init__(self) -> None:
         self.size: dict[tuple[str, str], int] = {}

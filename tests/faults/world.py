@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import getpass
 import json
 import logging
 import os
@@ -30,8 +31,8 @@ from tests.faults.nodes import COMMAND, CUT, HEALTHY, NODES, PHASE, RAW, server_
 from tests.servers.faults import dropping_address, refusing_address
 from tests.servers.phases import host_key
 from tests.servers.proxy import FaultyProxy, Plan
-from tests.servers.sftp import SFTP_SERVER, end_other_tasks
-from tests.servers.sshd import Sshd, node_address
+from tests.servers.sftp import end_other_tasks
+from tests.servers.sshd import SFTP_SERVER, Sshd, node_address
 
 Block = dict[str, Any]
 
@@ -50,7 +51,7 @@ class World:
     """
 
     def __init__(self) -> None:
-        # sshd's commands have rights of their own: what they need must be for others to see.
+        # sshd's commands run as another account, which must be able to read the files.
         self._directory = Path(tempfile.mkdtemp(prefix="laboratory-"))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.world", str(self._directory)],
@@ -73,7 +74,7 @@ class World:
         return line
 
     def home(self, node: str) -> Path:
-        """Where a node's relative paths begin."""
+        """The directory of a node's relative paths."""
         return Path(self.nodes[node])
 
     def set_plans(self, plans: Mapping[str, Plan]) -> None:
@@ -138,7 +139,7 @@ def _openssh(server: Sshd, kind: str) -> dict[str, Block]:
 
 
 async def _pump(read: Any, write: Any, drain: Any, close: Any = None) -> bool:
-    """Pass bytes on until their end, for asyncssh; False where that does not come."""
+    """Pass bytes on until their end, for asyncssh. Returns False if the stream broke before."""
     try:
         while data := await read(65536):
             write(data)
@@ -172,8 +173,8 @@ async def _run_for(process: Any) -> None:
         if output.done() and all(output.result()):
             await local.wait()
     finally:
-        # Where the client or the server went away, nobody reads what the command says any more.
-        # Whatever it is, it is over before the loop is: what asyncio has of it needs that to end.
+        # If the client or the server went away, the command's output has no reader any more. The
+        # command must end before the loop does: asyncio needs the loop to release its pipes.
         for work in (gone, feed, output):
             work.cancel()
         await asyncio.gather(gone, feed, output, return_exceptions=True)
@@ -189,7 +190,7 @@ async def _run_for(process: Any) -> None:
 
 @contextlib.contextmanager
 def _asyncssh(directory: Path, homes: Mapping[str, str]) -> Iterator[dict[str, Block]]:
-    """An asyncssh server for each node, given by home; their blocks. One thread is the loop's."""
+    """An asyncssh server for each node of ``homes``; their blocks. One thread runs their loop."""
     key = asyncssh.generate_private_key("ssh-ed25519")
     user_key = asyncssh.generate_private_key("ssh-ed25519")
     identity, known_hosts = directory / "async_key", directory / "async_hosts"
@@ -244,11 +245,11 @@ def _asyncssh(directory: Path, homes: Mapping[str, str]) -> Iterator[dict[str, B
 
 
 class Servers(NamedTuple):
-    """What has been started.
+    """The servers that were started.
 
     Attributes:
         blocks: configuration by node.
-        proxies: those whose plans change, by node.
+        proxies: the proxies with changing plans, by node.
         homes: home directories by node, of those that have one.
         ssh_config: a file with more configuration.
     """
@@ -273,6 +274,7 @@ def _servers(directory: Path) -> Iterator[Servers]:
             ("ssh", {}),
             ("rekey", {"RekeyLimit": "16K"}),
             ("single", {"MaxSessions": 1}),
+            ("own", {"user": getpass.getuser()}),
         ):
             (directory / kind).mkdir()
             place = directory / "homes" / kind
@@ -325,7 +327,7 @@ def _servers(directory: Path) -> Iterator[Servers]:
 
 def _main(directory: Path) -> None:
     directory.chmod(0o755)
-    # asyncssh leaves a coroutine behind where a client goes away, and writes to it all the same.
+    # If a client goes away, asyncssh leaves a coroutine unawaited, and Python warns of it.
     warnings.simplefilter("ignore", RuntimeWarning)
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     samples = directory / "samples"

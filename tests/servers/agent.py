@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -13,13 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Union
 
-import pytest
+from tests.helpers.needs import require
 
 START_DEADLINE = 10.0
 
 
 def _answers(path: str) -> bool:
-    """Whether somebody listens at a socket: it is there a little earlier."""
+    """True if a server listens on a socket. The file exists a little earlier."""
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(path) == 0
 
@@ -48,16 +47,12 @@ class Agent:
 @contextlib.contextmanager
 def running_agent(*keys: Path) -> Iterator[Agent]:
     """Start an ssh-agent that holds these keys, in this order, and end it afterwards."""
-    program = shutil.which("ssh-agent")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("no ssh-agent in PATH: install openssh-client")
-        pytest.skip("no ssh-agent in PATH")
+    require("ssh-agent")
     # In a directory with a short name: a socket's path has at most 107 bytes.
     with tempfile.TemporaryDirectory(prefix="agent-") as directory:
         path = f"{directory}/s"
         process = subprocess.Popen(
-            [program, "-D", "-a", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
             deadline = time.monotonic() + START_DEADLINE

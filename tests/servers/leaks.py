@@ -1,14 +1,18 @@
-"""What a piece of code leaves behind: threads and open file descriptors."""
+"""A check for leaked threads and file descriptors."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import socket
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
+
+from tests.windows import linuxside
 
 DEADLINE = 5.0
 INTERVAL = 0.02
@@ -16,13 +20,13 @@ INTERVAL = 0.02
 
 @contextlib.contextmanager
 def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
-    """Fail where the with block leaves threads or file descriptors behind.
+    """Fail if the with block leaves threads or file descriptors behind.
 
-    Threads that are ending get the time to do so. Nothing is collected to help: what only the
-    garbage collector would close is a leak.
+    Threads get the time to end. The garbage collector is not called: an object that only it would
+    close is a leak.
 
     Args:
-        deadline: seconds within which what was begun must have ended.
+        deadline: seconds that threads and descriptors get to end.
 
     Raises:
         AssertionError: something is left; the text names each thread and descriptor.
@@ -32,7 +36,7 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
     yield
     limit = time.monotonic() + deadline
     for thread in set(threading.enumerate()) - threads:
-        # One that is being started just now cannot be joined; it is looked for again below.
+        # A thread cannot be joined while it starts. The loop below finds it again.
         with contextlib.suppress(RuntimeError):
             thread.join(max(0.0, limit - time.monotonic()))
     while True:
@@ -53,7 +57,7 @@ def no_leaks(deadline: float = DEADLINE) -> Iterator[None]:
 
 
 def _connection(target: str) -> str:
-    """What kind of TCP connection a socket is, where the system has /proc/net/tcp."""
+    """The ports and the state of a TCP connection, if the system has /proc/net/tcp."""
     with contextlib.suppress(OSError), open("/proc/net/tcp", encoding="ascii") as table:
         for row in table:
             words = row.split()
@@ -64,19 +68,43 @@ def _connection(target: str) -> str:
 
 
 def _stack(thread: threading.Thread) -> str:
-    """Where a thread is."""
+    """The stack of a thread, as text."""
     frame = sys._current_frames().get(thread.ident or 0)
     return f"{thread.name}:\n{''.join(traceback.format_stack(frame))}"
 
 
 def open_descriptors() -> dict[int, str]:
-    """This process's open file descriptors, and what each leads to where the system tells.
+    """This process's open file descriptors and their targets, if the system knows them.
 
-    The target tells a descriptor that stayed from a new one that got its number.
+    The target distinguishes an old descriptor from a new one with the same number.
     """
+    if sys.platform == "win32":
+        return {**_files_of_windows(), **_sockets_of_windows()}
     found = {}
     for name in os.listdir("/dev/fd"):
-        # Listing the directory takes a descriptor too, which is closed by now.
+        # Listing the directory opened a descriptor that is closed by now.
         with contextlib.suppress(OSError):
             found[int(name)] = os.readlink(f"/dev/fd/{name}")
+    return found
+
+
+def _files_of_windows() -> dict[int, str]:
+    """The descriptors of the C library: files and pipes."""
+    found = {}
+    for number in range(512):  # the library's limit
+        with contextlib.suppress(OSError):
+            status = os.fstat(number)
+            found[number] = f"file {status.st_ino} of device {status.st_dev}"
+    return found
+
+
+def _sockets_of_windows() -> dict[int, str]:
+    """Sockets are no descriptors there: those of Python's objects, with numbers below zero."""
+    found = {}
+    for thing in gc.get_objects():
+        # Not isinstance(): it asks some objects for their class, and some have side effects.
+        if not issubclass(type(thing), socket.socket) or thing.fileno() < 0:
+            continue
+        if not linuxside.serves(thing):  # sshd is that of a fixture, and runs on
+            found[-1 - thing.fileno()] = f"{thing!r} {id(thing)}"
     return found

@@ -1,4 +1,4 @@
-"""An asyncssh server, for what sshd cannot do without PAM and real accounts: passwords, questions.
+"""An asyncssh server for passwords and questions: sshd needs PAM and real accounts for them.
 
 Every name that a test gives to 127.0.0.1 and the server's port is one more node.
 """
@@ -20,10 +20,10 @@ class PasswordServer:
     """An asyncssh server in a thread. A context manager.
 
     Attributes:
-        attempts: each password and each answer that was given, with the user's name.
-        methods: each of which lets in: 'password', 'keyboard-interactive'.
-        prompts: what it asks by keyboard-interactive, one question after the other.
-        port: where it listens, on 127.0.0.1.
+        attempts: each password and each answer that a client sent, with the user's name.
+        methods: the methods that it accepts, of 'password' and 'keyboard-interactive'.
+        prompts: its questions of keyboard-interactive, in their order.
+        port: its port on 127.0.0.1.
         host_key: its public host key, type and base64.
     """
 

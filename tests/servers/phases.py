@@ -1,8 +1,8 @@
-"""SSH servers that keep to the protocol up to a moment that a test chooses, and then do not.
+"""SSH servers that follow the protocol up to a moment that a test chooses, and break it then.
 
-They are paramiko's servers with a packetizer in which a test has put rules: what to do when a
-message of a certain number comes from the client (RFC 4250, section 4.1.2), in the place of what a
-server would do, or before it. What a rule sends is encrypted as everything else is.
+They are paramiko's servers with a packetizer that has rules of the test. A rule belongs to the
+number of a client's message (RFC 4250, section 4.1.2). It is called before the server handles the
+message, and may replace that. The messages of a rule are encrypted like all others.
 """
 
 from __future__ import annotations
@@ -56,22 +56,22 @@ PHASES: Mapping[str, int] = {
     "exec request": CHANNEL_REQUEST,
 }
 
-# paramiko tells of every broken connection; here, breaking them is the purpose.
+# paramiko logs every broken connection; here, breaking connections is the purpose.
 _LOG = "tests.servers.phases"
 logging.getLogger(_LOG).addHandler(logging.NullHandler())
 logging.getLogger(_LOG).propagate = False
 
 Rule = Callable[["Peer", bytes], Any]
-"""What to do with a message of the client (its payload without the number). Returns True for what
-a server does with it to be done, too."""
+"""Handles a message of the client (its payload without the number). Returns True if the server is
+to handle the message afterwards."""
 
 
 class Hangup(EOFError):
-    """Ends the transport's thread, as the client's end of the stream would."""
+    """Ends the transport's thread, as the end of the client's stream would."""
 
 
 class Peer(Packetizer):
-    """The server's packetizer; what a rule works with.
+    """The server's packetizer, with which a rule sends and receives.
 
     Attributes:
         sock: the connection.
@@ -86,10 +86,10 @@ class Peer(Packetizer):
         self._otherwise = command(*ok())
 
     def start_handshake(self, timeout: float) -> None:
-        """Do nothing: paramiko's would be a thread for each connection."""
+        """Do nothing: paramiko would start a thread for each connection."""
 
     def read_message(self) -> tuple[int, Message]:
-        """The next message of the client that the server shall see."""
+        """The next message of the client that no rule replaces."""
         while True:
             number, message = super().read_message()
             if number == CHANNEL_OPEN:
@@ -116,7 +116,7 @@ class Peer(Packetizer):
 
 
 class Logins(NamedTuple):
-    """How clients can log in; anything they say is right, or nothing.
+    """How clients can log in. Every password, key and answer is right, or none.
 
     Attributes:
         password: by a key or a password.
@@ -128,7 +128,7 @@ class Logins(NamedTuple):
 
 
 class _Door(paramiko.ServerInterface):
-    """Lets everybody in, by the ways that are open, and notes what was tried."""
+    """Accepts every client by the methods that are open, and records the attempts."""
 
     def __init__(self, logins: Logins, tried: set[str]) -> None:
         self._logins = logins
@@ -181,10 +181,10 @@ class PhaseServer(ScriptedServer):
         tried: the methods by which clients have tried to log in.
 
     Args:
-        rules: what to do at which of the client's messages.
+        rules: by the number of the client's message.
         key: the host key; a new one by default.
-        logins: who may log in; by default, everybody.
-        offer: called with each connection's transport before it starts, to change what it offers.
+        logins: how clients can log in; by default, every key and password is right.
+        offer: called with each connection's transport before it starts, to change its algorithms.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class PhaseServer(ScriptedServer):
             packetizer_class=lambda sock: Peer(sock, self._rules),  # type: ignore[arg-type]
         )
         transport.set_log_channel(_LOG)
-        # Not 0.1 s, as paramiko sets it: who stops the server shuts the socket down.
+        # paramiko sets 0.1 s. No timeout is needed: stop() shuts the socket down.
         connection.settimeout(None)
         transport.add_server_key(self._key)
         self._offer(transport)
@@ -228,7 +228,7 @@ class PhaseServer(ScriptedServer):
 
 
 class _Never:
-    """Stands in for an event that nobody waits for."""
+    """Replaces an event on which no thread waits."""
 
     def set(self) -> None:
         """Do nothing."""
@@ -237,7 +237,7 @@ class _Never:
         """Do nothing."""
 
     def is_set(self) -> bool:
-        """Say no."""
+        """Always False."""
         return False
 
 
@@ -245,11 +245,11 @@ class _Never:
 
 
 def swallow(peer: Peer, payload: bytes) -> None:
-    """Say nothing, for ever; later messages of other numbers are served."""
+    """Never answer; later messages of other numbers are handled."""
 
 
 def hang(peer: Peer, payload: bytes) -> None:
-    """Say nothing any more, whatever comes."""
+    """Never answer this or any later message."""
     wait_for_hangup(peer.sock)
     raise Hangup
 
@@ -275,7 +275,7 @@ def garble(peer: Peer, payload: bytes) -> None:
 
 
 def giant(peer: Peer, payload: bytes) -> None:
-    """Announce a packet of 4 GB, as far as that can be without the cipher, and begin to send it."""
+    """Send the beginning of a packet of 4 GB, as far as possible without the cipher."""
     peer.sock.sendall(struct.pack(">I", 0xFFFFFFF4) + bytes(1 << 20))
     wait_for_hangup(peer.sock)
     raise Hangup
@@ -290,7 +290,7 @@ def goodbye(peer: Peer, payload: bytes) -> None:
 
 
 def wrong(number: int, *fields: Any) -> Rule:
-    """Send a message that does not belong there, and say nothing any more."""
+    """Send a message that is not allowed there, and never answer again."""
 
     def rule(peer: Peer, payload: bytes) -> None:
         peer.say(number, *fields)
@@ -300,7 +300,7 @@ def wrong(number: int, *fields: Any) -> Rule:
 
 
 def first(number: int, *fields: Any) -> Rule:
-    """Send a message before what the server answers."""
+    """Send a message before the server's answer."""
 
     def rule(peer: Peer, payload: bytes) -> bool:
         peer.say(number, *fields)
@@ -315,7 +315,7 @@ Step = Callable[[Peer], Any]
 
 
 def command(*steps: Step, window: int = 1 << 21, packet: int = 1 << 15) -> dict[int, Rule]:
-    """Rules with which every channel is granted, and every command is what the steps say.
+    """Rules that grant every channel and play the steps as every command.
 
     Args:
         steps: called in order when a command or a subsystem is asked for.
@@ -390,7 +390,7 @@ def message(number: int, *fields: Any) -> Step:
 
 
 def endless(line: bytes) -> Step:
-    """Standard output without end, whatever the window (RFC 4254, section 5.2)."""
+    """Send standard output without end and ignore the window (RFC 4254, section 5.2)."""
 
     def step(peer: Peer) -> None:
         while True:
@@ -400,7 +400,7 @@ def endless(line: bytes) -> Step:
 
 
 def break_off(rule: Rule) -> Step:
-    """Do what a rule does."""
+    """Apply a rule."""
     return lambda peer: rule(peer, b"")
 
 

@@ -1,10 +1,12 @@
-"""A TCP proxy on 127.0.0.1 that a test can make misbehave."""
+"""TCP proxies on 127.0.0.1 that cause faults when a test says so."""
 
 from __future__ import annotations
 
 import contextlib
+import queue
 import selectors
 import socket
+import struct
 import threading
 from typing import NamedTuple, cast
 
@@ -47,12 +49,12 @@ class Proxy:
             sock.close()
 
     def stall(self) -> int:
-        """Pass nothing any more on the connections that are open now, and tell nobody.
+        """Stop passing bytes on the connections that are open now, without closing them.
 
-        As a firewall does that has forgotten them. New connections work.
+        A firewall that has forgotten a connection does this. New connections work.
 
         Returns:
-            How many connections that are.
+            The number of these connections.
         """
         with self._lock:
             self._stalled |= set(self._peers)
@@ -85,7 +87,7 @@ class Proxy:
             if not data:
                 self._selector.unregister(sock)
             return
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # the peer may be gone
             if data:
                 self._peers[sock].sendall(data)
                 return
@@ -93,14 +95,85 @@ class Proxy:
         self._selector.unregister(sock)
 
 
+class GatewayProxy(Proxy):
+    """Stands in front of a gateway, which it can kill or stop.
+
+    To the client, a killed gateway resets its connections and refuses new ones; a stopped one
+    accepts them, as its system does, and is silent.
+    """
+
+    def __init__(self, target: tuple[str, int]) -> None:
+        super().__init__(target)
+        # What the thread is to do next: the sockets belong to it.
+        self._orders: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._paused = False
+
+    def kill(self) -> None:
+        """Reset all connections, and refuse new ones."""
+        self._order("kill")
+
+    def cut(self) -> None:
+        """Reset all connections. New ones lead to :attr:`target`, as it is then."""
+        self._order("cut")
+
+    def pause(self) -> None:
+        """Accept nothing, and pass no bytes on."""
+        self._order("pause")
+
+    def _order(self, order: str) -> None:
+        self._orders.put(order)
+        self._wake.send(b"x")
+
+    def _obey(self, order: str) -> None:
+        if order == "kill":
+            self._drop(self._listener)
+        if order == "pause":
+            self._paused = True
+            return
+        for sock in list(self._peers):
+            self._drop(sock)
+        self._peers.clear()
+
+    def _drop(self, sock: socket.socket) -> None:
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(sock)
+        with contextlib.suppress(OSError):
+            # No lingering: a reset in place of an orderly end (SO_LINGER in socket(7)).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+
+    def _work(self) -> None:
+        while not self._stopping:
+            events = self._selector.select()
+            if any(key.fileobj is self._waker for key, _events in events):
+                self._waker.recv(1)
+                while not self._orders.empty():
+                    self._obey(self._orders.get())
+                continue  # the sockets may be others now
+            if self._paused:
+                self._wait_for_orders()
+                continue
+            for key, _events in events:
+                sock = key.fileobj
+                if sock is self._listener:
+                    self._accept()
+                elif isinstance(sock, socket.socket):
+                    self._pass_on(sock)
+
+    def _wait_for_orders(self) -> None:
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self._waker, selectors.EVENT_READ)
+            waiting.select()
+
+
 class Plan(NamedTuple):
-    """What a :class:`FaultyProxy` does to a connection, once.
+    """A fault that a :class:`FaultyProxy` causes once on each connection.
 
     Attributes:
-        kind: 'pass' (nothing), 'delay', 'throttle', 'cut' (end both streams), 'reset', 'drop' (pass
-            nothing any more, and tell nobody) or 'corrupt' (change one byte).
-        towards: the direction whose bytes count: 'client' or 'server'.
-        after: how many bytes pass before.
+        kind: 'pass' (nothing), 'delay', 'throttle', 'cut' (end both streams), 'reset', 'drop' (stop
+            passing bytes, without closing) or 'corrupt' (change one byte).
+        towards: the direction in which bytes are counted: 'client' or 'server'.
+        after: the number of bytes before the fault.
         amount: the delay in seconds, or the bytes per second of a throttle.
     """
 
@@ -114,7 +187,7 @@ PASS = Plan()
 
 
 class FaultyProxy(ScriptedServer):
-    """Passes bytes on to one server, and does to each connection what its plan says.
+    """Passes bytes on to one server, and causes the planned fault on each connection.
 
     Attributes:
         plan: for the connections that are made from now on.
@@ -166,7 +239,7 @@ class FaultyProxy(ScriptedServer):
                             (reset if plan.kind == "reset" else _shut)(sock)
                         return
                     if plan.kind == "drop":
-                        # As when a cable is pulled: the server's end stays, and says nothing.
+                        # As if a cable was pulled: the server's end stays open and silent.
                         wait_for_hangup(client)
                         return
                     self._send_on(sink, data[at:], plan)

@@ -1,4 +1,4 @@
-"""SFTP servers for the tests of copies: four good ones, and one that does what a test says."""
+"""SFTP servers for the tests of copies: four correct ones, and one scripted by a test."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from typing import Any, Callable, Optional
 from unittest import mock
 
 from pyclustershell.loopback import LoopbackCluster
+from pyclustershell.loopback.sftpserver import SFTPSubsystem
+from pyclustershell.ssh.protocol.fields import ssh_string
+from pyclustershell.ssh.sftp import codec
 from pyclustershell.task import Task
-from pyclustershell.transport.server.files import SFTPSubsystem
-from pyclustershell.transport.sftp import codec
-from tests.servers.sshd import Sshd, make_key
+from tests.helpers.sh import SHELL
+from tests.servers import processes
+from tests.servers.sshd import SFTP_SERVER, Sshd, make_key
 
 SERVERS = ("loopback", "internal-sftp", "sftp-server", "asyncssh")
-SFTP_SERVER = "/usr/lib/openssh/sftp-server"
 
 
 class Nodes:
-    """A few nodes, by whatever server.
+    """A few nodes of one of the servers.
 
     Attributes:
         names: their names, as NodeSet has them.
@@ -38,11 +40,11 @@ class Nodes:
 
     def path(self, *names: str) -> str:
         """A path that the nodes may write to, and its directories."""
-        path = os.path.join(self.directory, *names)
+        path = "/".join((self.directory, *names))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         directory = os.path.dirname(path)
         while directory.startswith(self.directory):
-            os.chmod(directory, 0o777)  # noqa: S103 for the nodes' account
+            processes.set_mode(directory, 0o777)  # for the nodes' account
             directory = os.path.dirname(directory)
         return path
 
@@ -50,14 +52,17 @@ class Nodes:
 @contextlib.contextmanager
 def open_directory() -> Iterator[str]:
     """A directory that every account may write to; those of pytest are closed to others."""
-    with tempfile.TemporaryDirectory(prefix="copy-") as directory:
-        os.chmod(directory, 0o777)  # noqa: S103 for the nodes' account
-        yield directory
+    directory = tempfile.mkdtemp(prefix="copy-")
+    try:
+        processes.set_mode(directory, 0o777)  # for the nodes' account
+        yield processes.node_path(directory)
+    finally:
+        processes.remove_tree(directory)
 
 
 @contextlib.contextmanager
 def loopback_nodes() -> Iterator[Nodes]:
-    with open_directory() as directory, LoopbackCluster("node[1-3]") as cluster:
+    with open_directory() as directory, LoopbackCluster("node[1-3]", shell=SHELL) as cluster:
         yield Nodes("node[1-3]", directory, cluster.configure)
 
 
@@ -70,7 +75,7 @@ def openssh_nodes(directory: Path, subsystem: str, **settings: Any) -> Iterator[
 
 
 async def end_other_tasks() -> None:
-    """End what is still on its way (connections that end, commands): it needs its loop for that."""
+    """End the other tasks (closing connections, commands), which need the running loop for that."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -84,8 +89,8 @@ def asyncssh_nodes(directory: Path) -> Iterator[Nodes]:
     key = directory / "id_ed25519"
     public = make_key(key)
     loop = asyncio.new_event_loop()
-    # One thread, and from the start: those that asyncio makes one by one, as the server has files
-    # to wait for, would look like what a test has left behind.
+    # One thread, started now: asyncio would start more while the server waits for files, and the
+    # check for leaks would take them for threads of the test.
     files = ThreadPoolExecutor(max_workers=1, thread_name_prefix="asyncssh server's files")
     files.submit(int).result()
     loop.set_default_executor(files)
@@ -145,11 +150,11 @@ def good_nodes(kind: str, directory: Path) -> Iterator[Nodes]:
             yield nodes
 
 
-# -- the one that does what a test says ------------------------------------------------------------
+# -- the scripted one ------------------------------------------------------------------------------
 
 #: Answers a request: gets the server, the request's number and its fields. Returns the reply (see
-#: :func:`names` and so on), b'' for none, or None for what a good server does.
-Answer = Callable[["ScriptedSftp", int, codec.Fields], Optional[bytes]]
+#: :func:`names` and so on), b'' for none, or None for the reply of a correct server.
+Answer = Callable[["ScriptedSftp", int, codec.ReplyFields], Optional[bytes]]
 
 
 class ScriptedSftp(SFTPSubsystem):
@@ -159,7 +164,7 @@ class ScriptedSftp(SFTPSubsystem):
 
     def _process(self, kind: int, number: int, message: Any) -> None:
         answer = self.script.get(kind)
-        fields = codec.Fields(message.get_remainder())
+        fields = codec.ReplyFields(message.get_remainder())
         reply = None if answer is None else answer(self, number, fields)
         if reply is None:
             super()._process(kind, number, message)
@@ -167,15 +172,15 @@ class ScriptedSftp(SFTPSubsystem):
             self.send_bytes(len(reply).to_bytes(4, "big") + reply)
 
     def send_bytes(self, data: bytes) -> None:
-        """Send something, whatever it is."""
+        """Send these bytes as they are."""
         self._channel.sendall(data)
 
 
 @contextlib.contextmanager
 def scripted_nodes(script: dict[int, Answer]) -> Iterator[Nodes]:
-    """A loopback cluster whose SFTP servers answer as a script says, by the type of request."""
+    """A loopback cluster whose SFTP servers have a script: answers by the type of request."""
     server = type("Scripted", (ScriptedSftp,), {"script": script})
-    with mock.patch("pyclustershell.transport.server.server.SFTPSubsystem", server):
+    with mock.patch("pyclustershell.loopback.server.SFTPSubsystem", server):
         with loopback_nodes() as nodes:
             yield nodes
 
@@ -186,13 +191,13 @@ def _reply(kind: int, number: int, fields: bytes) -> bytes:
 
 def status(number: int, code: int, text: bytes = b"") -> bytes:
     """A STATUS reply."""
-    return _reply(codec.STATUS, number, codec.uint32(code) + codec.string(text) + codec.string(b""))
+    return _reply(codec.STATUS, number, codec.uint32(code) + ssh_string(text) + ssh_string(b""))
 
 
 def names(number: int, *entries: tuple[bytes, codec.Attributes]) -> bytes:
     """A NAME reply."""
     listed = b"".join(
-        codec.string(name) + codec.string(b"") + found.encode() for name, found in entries
+        ssh_string(name) + ssh_string(b"") + found.encode() for name, found in entries
     )
     return _reply(codec.NAME, number, codec.uint32(len(entries)) + listed)
 
@@ -204,9 +209,14 @@ def attributes(number: int, found: codec.Attributes) -> bytes:
 
 def data(number: int, contents: bytes) -> bytes:
     """A DATA reply."""
-    return _reply(codec.DATA, number, codec.string(contents))
+    return _reply(codec.DATA, number, ssh_string(contents))
+
+
+def extended(number: int, contents: bytes) -> bytes:
+    """An EXTENDED_REPLY."""
+    return _reply(codec.EXTENDED_REPLY, number, contents)
 
 
 def handle(number: int, name: bytes) -> bytes:
     """A HANDLE reply."""
-    return _reply(codec.HANDLE, number, codec.string(name))
+    return _reply(codec.HANDLE, number, ssh_string(name))

@@ -1,54 +1,60 @@
-"""A real OpenSSH server of our own: its port, keys, configuration and processes are nobody else's.
+"""A real OpenSSH server for the tests only, with a port, keys and a configuration of its own.
 
 It listens on every IPv4 address, so that each address of 127.0.0.0/8 is one more host of the
 cluster: ``127.0.1.1``, ``127.0.1.2`` and so on. sshd takes at most 16 ``ListenAddress`` lines, so
-the addresses cannot be listed; ``AllowUsers`` keeps everybody out who does not come over the
-loopback interface.
+the addresses cannot be listed; ``AllowUsers`` refuses clients that do not connect over the loopback
+interface.
 
-Commands run as the account :data:`ACCOUNT` where the tests run as root and it exists: a login shell
-that reads no start-up files, and no rights to break anything. Otherwise they run as the current
-user.
+If the tests run as root and the account :data:`ACCOUNT` exists, commands run as that account: its
+login shell reads no start-up files, and it has no rights to break anything. Otherwise commands run
+as the current user.
 """
 
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import re
-import shutil
-import signal
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Optional, Union
+from typing import Callable, Optional, Union
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from tests.servers import processes
+from tests.servers.processes import SEARCH_PATH, Program
+from tests.windows import linuxside
 
 Setting = Union[str, int, Path]
 
 ACCOUNT = "pyclustershell"
 HOST_KEY_ALIAS = "pyclustershell-tests"
-SEARCH_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
+#: OpenSSH's SFTP server as a program: of Debian, Fedora, Arch Linux, macOS; the first one if none.
+SFTP_SERVERS = (
+    "/usr/lib/openssh/sftp-server",
+    "/usr/libexec/openssh/sftp-server",
+    "/usr/lib/ssh/sftp-server",
+    "/usr/libexec/sftp-server",
+)
+SFTP_SERVER = next(filter(os.path.exists, SFTP_SERVERS), SFTP_SERVERS[0])
 START_DEADLINE = 10.0
-STOP_DEADLINE = 5.0
 NODES_PER_NET = 250  # 127.0.1.1 - 127.0.1.250, then 127.0.2.1 and so on
 TCP_ESTABLISHED = "01"  # "st" column of /proc/net/tcp: TCP_ESTABLISHED of Linux's net/tcp_states.h
 
 
 class SshdError(Exception):
-    """sshd is missing, or does not start; the text holds what it said."""
+    """sshd is missing or does not start. The text holds its log."""
 
 
 def find_sshd() -> Optional[str]:
     """The absolute path of sshd, which it insists on being started by, or None."""
-    found = shutil.which("sshd", path=SEARCH_PATH)
-    return None if found is None else os.path.abspath(found)
+    # OpenSSH for Windows has one; the tests know that of POSIX systems.
+    return processes.find_program("sshd") if processes.POSIX_PROGRAMS else None
 
 
 def node_address(index: int) -> str:
@@ -61,8 +67,8 @@ def make_key(path: Path, *, passphrase: Optional[str] = None) -> str:
     """Write a new Ed25519 key pair to path and path.pub.
 
     Args:
-        path: where the private key goes, in OpenSSH's format and readable by its owner only.
-        passphrase: what the private key is encrypted with, or None.
+        path: the file for the private key, in OpenSSH's format and readable by its owner only.
+        passphrase: encrypts the private key; None: it is not encrypted.
 
     Returns:
         The public key as authorized_keys and known_hosts have it: type and base64.
@@ -76,6 +82,8 @@ def make_key(path: Path, *, passphrase: Optional[str] = None) -> str:
     )
     path.touch(mode=0o600)
     path.write_bytes(private)
+    if linuxside.reachable():
+        processes.set_mode(path, 0o600)  # Windows has no such modes
     public = key.public_key().public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
     )
@@ -96,31 +104,41 @@ class Sshd:
         host_key: the server's public host key, type and base64.
     """
 
-    def __init__(self, directory: Union[str, Path], *, nodes: int = 250, **settings: Setting):
+    def __init__(
+        self,
+        directory: Union[str, Path],
+        *,
+        nodes: int = 250,
+        user: Optional[str] = None,
+        **settings: Setting,
+    ):
         """Make keys and nothing else yet.
 
         Args:
             directory: an existing, empty directory for keys, configuration and log.
             nodes: how many names node1, node2 ... the client configuration maps to addresses.
+            user: the account that can log in; only root may name another one than its own. None for
+                the account that the module's docstring names.
             settings: sshd_config(5) keywords that override or add to the default ones here.
         """
         self.directory = Path(directory)
         self.nodes = nodes
         self.settings = settings
         self.port = 0
-        self.user = _account()
+        self.user = user or _account()
         self.key = self.directory / "id_ed25519"
         self.known_hosts = self.directory / "known_hosts"
         self.ssh_config = self.directory / "ssh_config"
         self._log = self.directory / "sshd.log"
         self._public_key = make_key(self.key)
         self._host_key_file = self.directory / "host_key"
+        self._keys_file = self.directory / "authorized_keys"
         self.host_key = make_key(self._host_key_file)
-        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._program: Optional[Program] = None
         self._public_directory: Optional[tempfile.TemporaryDirectory[str]] = None
 
     def __repr__(self) -> str:
-        state = "stopped" if self._process is None else f"pid {self._process.pid}"
+        state = "stopped" if self._program is None else f"pid {self._program.pid}"
         return f"<Sshd port {self.port} user {self.user} {state}>"
 
     def __enter__(self) -> Sshd:
@@ -144,7 +162,7 @@ class Sshd:
         # A port that was free a moment ago can be taken by the time sshd binds it: try another.
         attempts = 1 if self.port else 5
         for attempt in range(1, attempts + 1):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             try:
                 self._start_on(sshd, port)
             except SshdError:
@@ -157,50 +175,32 @@ class Sshd:
                 return
 
     def _start_on(self, sshd: str, port: int) -> None:
-        if os.geteuid() == 0:
-            # Where sshd confines its unprivileged half; the init script makes it otherwise.
+        if processes.user_id() == 0:
+            # sshd confines its unprivileged half there. Usually, the init script makes it.
             os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
         config = self.directory / "sshd_config"
-        config.write_text(_config_lines(self._server_settings(sshd, port)))
+        config.write_text(_config_lines(self._server_settings(sshd, port), processes.node_path))
         self._log.write_text("")
-        self._process = subprocess.Popen(
-            [sshd, "-D", "-E", str(self._log), "-f", str(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            # Ctrl-C in the terminal is for pytest, which stops us in its own time.
-            start_new_session=True,
-        )
+        self._program = Program(sshd, "-D", "-E", self._log, "-f", config)
         deadline = time.monotonic() + START_DEADLINE
-        while not _answers(port):
-            if self._process.poll() is not None:
-                raise SshdError(f"sshd ended with {self._process.returncode}: {self.log()}")
+        while not is_ssh(port):
+            if not self._program.runs():
+                raise SshdError(f"sshd has ended: {self.log()}")
             if time.monotonic() > deadline:
                 raise SshdError(f"no answer from sshd in {START_DEADLINE} s: {self.log()}")
             time.sleep(0.02)
 
     def stop(self) -> None:
-        """End sshd and every process that it started; idle where it does not run."""
-        process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            # A listener that is stopped cannot start another session while we count the old ones.
-            process.send_signal(signal.SIGSTOP)
-            sessions = _descendants(process.pid)
-            process.kill()
-            for pid in sessions:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            process.wait(STOP_DEADLINE)
-            # Killed is not yet gone.
-            deadline = time.monotonic() + STOP_DEADLINE
-            while any(map(process_runs, sessions)) and time.monotonic() < deadline:
-                time.sleep(0.005)
+        """End sshd and every process that it started. Does nothing if sshd does not run."""
+        program, self._program = self._program, None
+        if program is not None:
+            program.end()
         if self._public_directory is not None:
             self._public_directory.cleanup()
             self._public_directory = None
 
     def log(self) -> str:
-        """What sshd said since it was started."""
+        """The log of sshd since its start."""
         return self._log.read_text(errors="replace")
 
     # -- configuration -----------------------------------------------------------------------------
@@ -225,25 +225,32 @@ class Sshd:
             "MaxStartups": 10000,
             "MaxSessions": 10000,
             "AcceptEnv": "*",
+            # Started by sshd and with SHLVL unset, bash reads the user's ~/.bashrc (its shell.c).
+            # That file is the user's own: it may be slow and may print. The tests do without it.
+            "SetEnv": "SHLVL=1",
             "Subsystem": "sftp internal-sftp",
         }
         if _version(sshd) >= (9, 8):
-            # Failed logins are what some tests are about; they must not make others wait.
+            # Some tests fail to log in on purpose; sshd must not delay others for that.
             settings["PerSourcePenalties"] = "no"
         settings.update(self.settings)
         return settings
 
     def _authorized_keys(self) -> Path:
-        """Write authorized_keys where the account can read it: sshd reads it with its rights."""
+        """Write authorized_keys to a directory that the account can read, as sshd reads it."""
         directory = self.directory
-        if self.user != getpass.getuser():
+        if self.user != processes.user_name():
             # Directories of pytest's are closed to other users.
             self._public_directory = tempfile.TemporaryDirectory(prefix="sshd-")
             directory = Path(self._public_directory.name)
-            directory.chmod(0o755)
-        authorized_keys = directory / "authorized_keys"
-        authorized_keys.write_text(f"{self._public_key}\n")
-        return authorized_keys
+            processes.set_mode(directory, 0o755)
+        self._keys_file = directory / "authorized_keys"
+        self.limit_key("")
+        return self._keys_file
+
+    def limit_key(self, options: str) -> None:
+        """Set the options of the key in authorized_keys (sshd(8)), for logins from now on."""
+        self._keys_file.write_text(f"{options} {self._public_key}".lstrip() + "\n")
 
     def _write_client_files(self) -> None:
         self.known_hosts.write_text(f"{HOST_KEY_ALIAS},[127.*]:{self.port} {self.host_key}\n")
@@ -258,7 +265,7 @@ class Sshd:
         """Write an OpenSSH client configuration file for this server and, if asked, for others.
 
         Args:
-            path: where to write it.
+            path: the file to write.
             hosts: ssh_config(5) keywords by ``Host`` pattern. They come first, hence win.
             options: keywords for all hosts, in the place of the default ones here.
 
@@ -285,19 +292,18 @@ class Sshd:
         path.write_text("".join(lines))
         return path
 
-    # -- what can be seen from outside -------------------------------------------------------------
+    # -- observation from outside ------------------------------------------------------------------
 
     def connections(self) -> int:
         """How many TCP connections to the port are established now, as the kernel counts them.
 
-        One that the client has closed does not count, whatever the server does with it.
+        A connection that the client has closed does not count, even if the server's end is open.
 
         Raises:
             OSError: the system has no /proc/net/tcp: it is no Linux.
         """
-        # The kernel does not stand still while it lists its connections, so that one which was
-        # closed can be in the list together with the one that took its place. What is in two lists
-        # was there at the moment between them.
+        # Connections change while the kernel lists them, so that a closed one can be in the list
+        # together with its successor. A connection in two lists existed between the two readings.
         return len(self._established() & self._established())
 
     def _established(self) -> set[tuple[str, ...]]:
@@ -359,66 +365,42 @@ class ConnectionWatch:
                 return
 
 
-def process_runs(pid: int) -> bool:
-    """Whether a process is running: neither gone nor dead and waiting for its parent to look.
-
-    An orphan can stay dead for long where the system's first process does not look, as in
-    containers.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except OSError:
-        return False
-    # "pid (name) state ...": the name may hold blanks and parentheses.
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
-
-
 def _account() -> str:
-    """Whom commands run as: see the module's docstring."""
-    import pwd  # POSIX only
-
-    if os.geteuid() == 0:
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(ACCOUNT).pw_name
-    return pwd.getpwuid(os.geteuid()).pw_name
+    """The account for the commands: see the module's docstring."""
+    if processes.user_id() == 0 and processes.account_exists(ACCOUNT):
+        return ACCOUNT
+    return processes.user_name()
 
 
-def _config_lines(settings: Mapping[str, Setting]) -> str:
-    return "".join(f"    {keyword} {value}\n" for keyword, value in settings.items())
+def _config_lines(
+    settings: Mapping[str, Setting], show_path: Callable[[Path], str] = os.fspath
+) -> str:
+    shown = (
+        (keyword, show_path(value) if isinstance(value, Path) else value)
+        for keyword, value in settings.items()
+    )
+    return "".join(f"    {keyword} {value}\n" for keyword, value in shown)
 
 
 def _version(sshd: str) -> tuple[int, int]:
-    """OpenSSH's version. ``-V`` is an error to old ones, whose usage message names it too."""
-    told = subprocess.run([sshd, "-V"], capture_output=True, text=True, check=False)
+    """OpenSSH's version. Old ones do not know ``-V``, but their usage message has the version."""
+    told = processes.run(sshd, "-V", check=False)
     match = re.search(r"OpenSSH_(\d+)\.(\d+)", told.stderr + told.stdout)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that was free on 127.0.0.1 a moment ago."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _answers(port: int) -> bool:
-    """Whether an SSH server greets us. Any other answer counts as none."""
+def is_ssh(port: int) -> bool:
+    """True if an SSH server greets us. Any other answer counts as none."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False
-
-
-def _descendants(ancestor: int) -> list[int]:
-    """The processes below one, as far as the system has /proc to tell."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # "pid (name) state ppid ...": the name may hold blanks and parentheses.
-            parent = int(stat.read_text(errors="replace").rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = list(children.get(ancestor, []))
-    for pid in found:  # grows while we walk it: breadth first
-        found += children.get(pid, [])
-    return found

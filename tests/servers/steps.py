@@ -26,7 +26,7 @@ from tests.servers.passwords import PASSWORD
 
 
 class _Session(paramiko.ServerInterface):
-    """One connection, which has the steps to take that its server wants."""
+    """One connection, with the methods that it has still to complete."""
 
     def __init__(self, server: StepServer) -> None:
         self.server = server
@@ -74,7 +74,7 @@ class StepServer(ScriptedServer):
     """The server.
 
     Attributes:
-        steps: each attempt: the method, and whether it was its turn and what came was right.
+        steps: each attempt: the method, and whether it was the expected one and succeeded.
         host_key: its public host key, type and base64.
     """
 

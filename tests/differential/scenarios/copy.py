@@ -12,7 +12,7 @@ from typing import Any
 from ClusterShell.Task import task_self
 from ClusterShell.Worker.Ssh import WorkerSsh
 
-from tests.differential.trace import Recorder, Trace, old_handler
+from tests.differential.trace import Trace, TraceHandler, old_handler
 
 
 class _Place:
@@ -92,7 +92,7 @@ def _rcopy(trace: Trace, source: str, dest: str, nodes: str = "node[1-2]", **kwa
     _finish(trace, task_self().rcopy(source, dest, nodes, **kwargs))
 
 
-class _Quiet(Recorder):
+class _Quiet(TraceHandler):
     """Without what is new here (progress), and what each has words of its own for."""
 
     def ev_written(self, worker: Any, node: Any, sname: str, size: int) -> None:

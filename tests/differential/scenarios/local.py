@@ -10,8 +10,8 @@ from ClusterShell.Worker.Popen import WorkerPopen
 
 from tests.differential.trace import (
     CURRENT,
-    Recorder,
     Trace,
+    TraceHandler,
     note_task,
     old_handler,
     without_numbers,
@@ -21,7 +21,7 @@ from tests.differential.trace import (
 def _run(trace: Trace, command: str, **kwargs: Any) -> Any:
     """Run one command under the key 'k', and note what it brought."""
     task = task_self()
-    kwargs.setdefault("handler", Recorder(trace))
+    kwargs.setdefault("handler", TraceHandler(trace))
     worker = task.shell(command, key="k", **kwargs)
     task.resume()
     note_task(trace, task)
@@ -118,7 +118,7 @@ def default_stderr_on(trace: Trace) -> None:
 
 def write_before_the_start(trace: Trace) -> None:
     task = task_self()
-    worker = trace.label(task.shell("cat", key="k", handler=Recorder(trace)), "w")
+    worker = trace.label(task.shell("cat", key="k", handler=TraceHandler(trace)), "w")
     worker.write(b"one\n")
     worker.write(b"two\n")
     worker.set_write_eof()
@@ -136,13 +136,13 @@ def write_from_handlers(trace: Trace) -> None:
         else:
             worker.set_write_eof("stdin")
 
-    handler = Recorder(trace, ev_start=on_start, ev_read=on_read)
+    handler = TraceHandler(trace, ev_start=on_start, ev_read=on_read)
     _run(trace, 'while read line; do echo "got $line"; done', handler=handler)
 
 
 def write_much(trace: Trace) -> None:
     task = task_self()
-    worker = trace.label(task.shell("wc -c", key="k", handler=Recorder(trace)), "w")
+    worker = trace.label(task.shell("wc -c", key="k", handler=TraceHandler(trace)), "w")
     worker.write(b"x" * 500_000)
     worker.set_write_eof()
     task.resume()
@@ -162,12 +162,12 @@ def write_after_the_end(trace: Trace) -> None:
         trace.catch("write", worker.write, b"late")
         trace.catch("eof", worker.set_write_eof)
 
-    _run(trace, "true", handler=Recorder(trace, ev_close=on_close))
+    _run(trace, "true", handler=TraceHandler(trace, ev_close=on_close))
 
 
 def without_a_key(trace: Trace) -> None:
     task = task_self()
-    worker = trace.label(task.shell("echo one; exit 2", handler=Recorder(trace)), "w")
+    worker = trace.label(task.shell("echo one; exit 2", handler=TraceHandler(trace)), "w")
     task.resume()
     note_task(trace, task)
     trace.note("key_buffer", task.key_buffer(worker))
@@ -179,7 +179,7 @@ def keys_of_all_kinds(trace: Trace) -> None:
     task = task_self()
     for key in (0, "", "text", ("a", 1), frozenset({1})):
         task.shell(
-            f"echo {type(key).__name__} {bool(key)}; exit 1", key=key, handler=Recorder(trace)
+            f"echo {type(key).__name__} {bool(key)}; exit 1", key=key, handler=TraceHandler(trace)
         )
     task.resume()
     note_task(trace, task)
@@ -203,7 +203,7 @@ def one_key_for_two_workers(trace: Trace) -> None:
 
 
 def set_key(trace: Trace) -> None:
-    worker = trace.label(WorkerPopen("echo hello", handler=Recorder(trace)), "w")
+    worker = trace.label(WorkerPopen("echo hello", handler=TraceHandler(trace)), "w")
     worker.set_key("other")
     task_self().schedule(worker)
     task_self().resume()
@@ -292,7 +292,7 @@ def flush_while_it_runs(trace: Trace) -> None:
         trace.note("read", worker.read())
         worker.flush_buffers()
 
-    _run(trace, "echo one; sleep 0.2; echo two", handler=Recorder(trace, ev_read=on_read))
+    _run(trace, "echo one; sleep 0.2; echo two", handler=TraceHandler(trace, ev_read=on_read))
 
 
 def results_while_it_runs(trace: Trace) -> None:
@@ -307,7 +307,7 @@ def results_while_it_runs(trace: Trace) -> None:
         trace.note("hup retcode", [worker.retcode(), worker.task.key_retcode("k")])
         trace.note("max_retcode", worker.task.max_retcode())
 
-    handler = Recorder(trace, ev_read=on_read, ev_hup=on_hup)
+    handler = TraceHandler(trace, ev_read=on_read, ev_hup=on_hup)
     _run(trace, "echo one; sleep 0.2; echo two; exit 7", handler=handler)
     trace.note("running", bool(task_self().running()))
 
@@ -315,7 +315,7 @@ def results_while_it_runs(trace: Trace) -> None:
 def msgtree_off(trace: Trace) -> None:
     task = task_self()
     task.set_default("stdout_msgtree", False)
-    worker = task.run("echo out; echo err >&2", key="k", stderr=True, handler=Recorder(trace))
+    worker = task.run("echo out; echo err >&2", key="k", stderr=True, handler=TraceHandler(trace))
     trace.catch("iter_buffers", lambda: list(task.iter_buffers()))
     trace.catch("key_buffer", task.key_buffer, "k")
     trace.catch("read", worker.read)
@@ -340,7 +340,7 @@ def old_handlers_and_a_timeout(trace: Trace) -> None:
 
 
 def new_handler_with_ev_timeout_and_ev_error(trace: Trace) -> None:
-    class Both(Recorder):
+    class Both(TraceHandler):
         def ev_timeout(self, worker: Any) -> None:
             trace.event("ev_timeout", worker)
 
@@ -351,7 +351,7 @@ def new_handler_with_ev_timeout_and_ev_error(trace: Trace) -> None:
 
 
 def current_attributes(trace: Trace) -> None:
-    class Current(Recorder):
+    class Current(TraceHandler):
         def _record(self, name: str, source: Any, *arguments: Any) -> None:
             # Not their values before the event that sets them.
             values = {a: getattr(source, a) for a in CURRENT if a != "current_node"}
@@ -363,7 +363,7 @@ def current_attributes(trace: Trace) -> None:
 def handler_that_is_no_event_handler(trace: Trace) -> None:
     class Plain:
         def __getattr__(self, name: str) -> Any:
-            if not name.startswith("ev_") or name in ("ev_timeout", "ev_error"):
+            if not name.startswith("ev_") or name in ("ev_timeout", "ev_error", "ev_result"):
                 raise AttributeError(name)
             return lambda *arguments: trace.note(name, arguments)
 
@@ -372,11 +372,11 @@ def handler_that_is_no_event_handler(trace: Trace) -> None:
 
 
 def abort_in_ev_start(trace: Trace) -> None:
-    _run(trace, "exec sleep 60", handler=Recorder(trace, ev_start=lambda w: w.abort()))
+    _run(trace, "exec sleep 60", handler=TraceHandler(trace, ev_start=lambda w: w.abort()))
 
 
 def abort_in_ev_read(trace: Trace) -> None:
-    handler = Recorder(trace, ev_read=lambda w, *_: w.abort())
+    handler = TraceHandler(trace, ev_read=lambda w, *_: w.abort())
     _run(trace, "echo one; exec sleep 60", handler=handler)
 
 
@@ -385,13 +385,13 @@ def abort_twice_and_after_the_end(trace: Trace) -> None:
         worker.abort()
         worker.abort()
 
-    handler = Recorder(trace, ev_read=twice, ev_close=lambda w, t: w.abort())
+    handler = TraceHandler(trace, ev_read=twice, ev_close=lambda w, t: w.abort())
     _run(trace, "echo one; exec sleep 60", handler=handler).abort()
 
 
 def abort_before_the_run(trace: Trace) -> None:
     task = task_self()
-    worker = trace.label(task.shell("echo never", key="k", handler=Recorder(trace)), "w")
+    worker = trace.label(task.shell("echo never", key="k", handler=TraceHandler(trace)), "w")
     worker.abort()
     task.shell("echo other", key="o")
     task.resume()
@@ -405,14 +405,14 @@ def task_abort_in_ev_read(trace: Trace) -> None:
         task.abort()
         trace.note("not reached")
 
-    task.shell("exec sleep 60", key="other", handler=Recorder(trace))
-    _run(trace, "sleep 0.2; echo one; exec sleep 60", handler=Recorder(trace, ev_read=on_read))
+    task.shell("exec sleep 60", key="other", handler=TraceHandler(trace))
+    _run(trace, "sleep 0.2; echo one; exec sleep 60", handler=TraceHandler(trace, ev_read=on_read))
     task.run("echo again", key="k")
     note_task(trace, task)
 
 
 def _task_abort_in(trace: Trace, event: str) -> None:
-    handler = Recorder(trace, **{event: lambda worker, *_: worker.task.abort()})
+    handler = TraceHandler(trace, **{event: lambda worker, *_: worker.task.abort()})
     task_self().run("echo one", key="k", handler=handler)
     trace.note("max_retcode", task_self().max_retcode())
     trace.note("running", bool(task_self().running()))
@@ -436,7 +436,7 @@ def task_abort_in_ev_close(trace: Trace) -> None:
 
 def task_abort_before_the_run(trace: Trace) -> None:
     task = task_self()
-    trace.label(task.shell("echo never", key="k", handler=Recorder(trace)), "w")
+    trace.label(task.shell("echo never", key="k", handler=TraceHandler(trace)), "w")
     task.abort()
     task.resume()
     note_task(trace, task)
@@ -448,11 +448,11 @@ def _raises_in(trace: Trace, event: str, end: str = "exec sleep 60") -> None:
 
     task = task_self()
     command = f"read line; echo $line; {end}"
-    worker = task.shell(command, key="k", handler=Recorder(trace, **{event: fail}))
+    worker = task.shell(command, key="k", handler=TraceHandler(trace, **{event: fail}))
     worker.write(b"input\n")
     trace.catch("resume", task.resume)
     trace.note("running", bool(task.running()))
-    task.run("echo usable", key="again", handler=Recorder(trace))
+    task.run("echo usable", key="again", handler=TraceHandler(trace))
     note_task(trace, task)
 
 
@@ -485,8 +485,8 @@ def handler_raises_while_another_command_runs(trace: Trace) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    task.shell("exec sleep 60", key="other", handler=Recorder(trace))
-    handler = Recorder(trace, ev_read=fail)
+    task.shell("exec sleep 60", key="other", handler=TraceHandler(trace))
+    handler = TraceHandler(trace, ev_read=fail)
     task.shell("sleep 0.2; echo one; exec sleep 60", key="k", handler=handler)
     trace.catch("resume", task.resume)
     trace.note("running", bool(task.running()))
@@ -498,15 +498,19 @@ def system_exit_from_a_handler(trace: Trace) -> None:
         raise SystemExit(3)
 
     try:
-        task_self().run("echo one; exec sleep 60", key="k", handler=Recorder(trace, ev_read=leave))
+        task_self().run(
+            "echo one; exec sleep 60", key="k", handler=TraceHandler(trace, ev_read=leave)
+        )
     except SystemExit as error:
         trace.note("code", error.code)
 
 
 def task_timeout(trace: Trace) -> None:
     task = task_self()
-    one = trace.label(task.shell("echo one", key=1, handler=Recorder(trace)), "one")
-    two = trace.label(task.shell("echo two; exec sleep 60", key=2, handler=Recorder(trace)), "two")
+    one = trace.label(task.shell("echo one", key=1, handler=TraceHandler(trace)), "one")
+    two = trace.label(
+        task.shell("echo two; exec sleep 60", key=2, handler=TraceHandler(trace)), "two"
+    )
     trace.catch("resume", task.resume, 0.5)
     note_task(trace, task)
     trace.note("did_timeout", [one.did_timeout(), two.did_timeout()])
@@ -531,7 +535,7 @@ def resume_in_a_handler(trace: Trace) -> None:
         trace.catch("resume", worker.task.resume)
         trace.catch("run", worker.task.run)
 
-    _run(trace, "echo one", handler=Recorder(trace, ev_read=on_read))
+    _run(trace, "echo one", handler=TraceHandler(trace, ev_read=on_read))
 
 
 def schedule_in_handlers(trace: Trace) -> None:
@@ -542,9 +546,9 @@ def schedule_in_handlers(trace: Trace) -> None:
         count[0] += 1
         if count[0] < 4:
             command = f"echo run {count[0]}"
-            task.shell(command, key=count[0], handler=Recorder(trace, ev_close=again))
+            task.shell(command, key=count[0], handler=TraceHandler(trace, ev_close=again))
 
-    task.shell("echo run 0", key=0, handler=Recorder(trace, ev_close=again))
+    task.shell("echo run 0", key=0, handler=TraceHandler(trace, ev_close=again))
     task.resume()
     note_task(trace, task)
 
@@ -553,9 +557,9 @@ def schedule_in_ev_read(trace: Trace) -> None:
     task = task_self()
 
     def more(worker: Any, node: Any, sname: str, msg: bytes) -> None:
-        task.shell("echo second", key="second", handler=Recorder(trace))
+        task.shell("echo second", key="second", handler=TraceHandler(trace))
 
-    task.shell("echo 1; sleep 0.2", key="k", handler=Recorder(trace, ev_read=more))
+    task.shell("echo 1; sleep 0.2", key="k", handler=TraceHandler(trace, ev_read=more))
     task.resume()
     note_task(trace, task)
 
@@ -573,9 +577,9 @@ def schedule_twice(trace: Trace) -> None:
 def autoclose(trace: Trace) -> None:
     task = task_self()
     trace.label(
-        task.shell("exec sleep 60", key="a", handler=Recorder(trace), autoclose=True), "auto"
+        task.shell("exec sleep 60", key="a", handler=TraceHandler(trace), autoclose=True), "auto"
     )
-    trace.label(task.shell("sleep 0.2; echo one", key="k", handler=Recorder(trace)), "w")
+    trace.label(task.shell("sleep 0.2; echo one", key="k", handler=TraceHandler(trace)), "w")
     task.resume()
     note_task(trace, task)
 
@@ -600,7 +604,7 @@ def fanout_of_one(trace: Trace) -> None:
         most[0] -= 1
 
     for key in range(5):
-        task.shell("echo x", key=key, handler=Recorder(trace, ev_start=begin, ev_hup=end))
+        task.shell("echo x", key=key, handler=TraceHandler(trace, ev_start=begin, ev_hup=end))
     task.resume()
     trace.note("most at once", most[1])
 
@@ -609,7 +613,7 @@ def handler_is_changed_while_it_runs(trace: Trace) -> None:
     def on_read(worker: Any, *_: Any) -> None:
         worker.eh = None
 
-    _run(trace, "echo one; sleep 0.1; echo two", handler=Recorder(trace, ev_read=on_read))
+    _run(trace, "echo one; sleep 0.1; echo two", handler=TraceHandler(trace, ev_read=on_read))
 
 
 def debug_lines(trace: Trace) -> None:
@@ -649,13 +653,13 @@ def environment_is_inherited(trace: Trace) -> None:
 def many_commands(trace: Trace) -> None:
     task = task_self()
     for key in range(60):
-        task.shell(f"echo {key}; exit {key % 4}", key=key, handler=Recorder(trace))
+        task.shell(f"echo {key}; exit {key % 4}", key=key, handler=TraceHandler(trace))
     task.resume()
     note_task(trace, task)
 
 
 def worker_attributes(trace: Trace) -> None:
-    handler = Recorder(trace)
+    handler = TraceHandler(trace)
     worker = WorkerPopen("echo one", "k", handler)
     trace.note("before", [worker.eh is handler, worker.task, worker.started, worker.command])
     trace.note("current", {name: getattr(worker, name) for name in CURRENT})
@@ -668,6 +672,6 @@ def worker_attributes(trace: Trace) -> None:
 
 def bad_arguments(trace: Trace) -> None:
     task = task_self()
-    trace.catch("timer", task.timer, -1.0, Recorder(trace))
+    trace.catch("timer", task.timer, -1.0, TraceHandler(trace))
     trace.catch("key and nodes", lambda: task.shell("true", nodes="n1", key="k"))
     trace.catch("copy", lambda: task.copy("/etc/hosts", "/tmp/", None))

@@ -9,13 +9,13 @@ from ClusterShell.Task import task_self
 from ClusterShell.Worker.EngineClient import EngineClientError
 from ClusterShell.Worker.Pdsh import WorkerPdsh
 
-from tests.differential.trace import Recorder, Trace, note_task, note_worker
+from tests.differential.trace import Trace, TraceHandler, note_task, note_worker
 
 
 def _run(trace: Trace, command: str, nodes: str = "node[1-2]", **kwargs: Any) -> None:
     os.environ["PDSH_RCMD_TYPE"] = "ssh"
     os.environ["PDSH_SSH_ARGS"] = f"{trace.ssh_options} %h"
-    kwargs.setdefault("handler", Recorder(trace))
+    kwargs.setdefault("handler", TraceHandler(trace))
     worker = WorkerPdsh(nodes, command=command, **kwargs)
     task_self().schedule(worker)
     task_self().resume()
@@ -44,7 +44,7 @@ def timeout(trace: Trace) -> None:
 
 
 def abort_in_ev_read(trace: Trace) -> None:
-    handler = Recorder(trace, ev_read=lambda worker, *_: worker.abort())
+    handler = TraceHandler(trace, ev_read=lambda worker, *_: worker.abort())
     _run(trace, "echo one; exec sleep 60", "node1", handler=handler)
 
 

@@ -10,8 +10,8 @@ from ClusterShell.Worker.Ssh import WorkerSsh
 
 from tests.differential.trace import (
     CURRENT,
-    Recorder,
     Trace,
+    TraceHandler,
     note_task,
     note_worker,
     old_handler,
@@ -20,7 +20,7 @@ from tests.differential.trace import (
 
 def _run(trace: Trace, command: str, nodes: Any = "node[1-2]", **kwargs: Any) -> Any:
     task = task_self()
-    kwargs.setdefault("handler", Recorder(trace))
+    kwargs.setdefault("handler", TraceHandler(trace))
     worker = task.shell(command, nodes=nodes, **kwargs)
     task.resume()
     note_task(trace, task)
@@ -81,8 +81,8 @@ def quotes_and_several_lines(trace: Trace) -> None:
 
 def different_outputs_and_statuses(trace: Trace) -> None:
     task = task_self()
-    one = task.shell("echo same; exit 1", nodes="node[1-2]", handler=Recorder(trace))
-    two = task.shell("echo same; echo more; exit 2", nodes="node3", handler=Recorder(trace))
+    one = task.shell("echo same; exit 1", nodes="node[1-2]", handler=TraceHandler(trace))
+    two = task.shell("echo same; echo more; exit 2", nodes="node3", handler=TraceHandler(trace))
     task.resume()
     note_task(trace, task)
     note_worker(trace, one, ["node1", "node3"])
@@ -91,9 +91,9 @@ def different_outputs_and_statuses(trace: Trace) -> None:
 
 def two_workers_on_one_node(trace: Trace) -> None:
     task = task_self()
-    task.shell("echo one; exit 1", nodes="node1", handler=Recorder(trace))
-    task.shell("sleep 0.3; echo one; exit 2", nodes="node1", handler=Recorder(trace))
-    task.shell("sleep 0.6; echo two; exit 0", nodes="node1", handler=Recorder(trace))
+    task.shell("echo one; exit 1", nodes="node1", handler=TraceHandler(trace))
+    task.shell("sleep 0.3; echo one; exit 2", nodes="node1", handler=TraceHandler(trace))
+    task.shell("sleep 0.6; echo two; exit 0", nodes="node1", handler=TraceHandler(trace))
     task.resume()
     trace.note("node_buffer", task.node_buffer("node1"))
     trace.note("node_retcode", task.node_retcode("node1"))
@@ -106,7 +106,7 @@ def timeout(trace: Trace) -> None:
 
 def timeout_on_one_of_two(trace: Trace) -> None:
     task = task_self()
-    handler = Recorder(trace)
+    handler = TraceHandler(trace)
     command = "case $SSH_CONNECTION in *127.0.1.1\\ *) exec sleep 60;; esac; echo quick"
     worker = task.shell(command, nodes="node[1-2]", handler=handler, timeout=5)
     task.resume()
@@ -126,7 +126,7 @@ def command_timeout_runs_out(trace: Trace) -> None:
 
 def task_timeout(trace: Trace) -> None:
     task = task_self()
-    worker = task.shell("echo before; exec sleep 60", nodes="node1", handler=Recorder(trace))
+    worker = task.shell("echo before; exec sleep 60", nodes="node1", handler=TraceHandler(trace))
     trace.catch("resume", task.resume, 5)
     note_task(trace, task)
     note_worker(trace, worker, ["node1"])
@@ -136,7 +136,7 @@ def task_timeout(trace: Trace) -> None:
 
 def write_before_the_start(trace: Trace) -> None:
     task = task_self()
-    worker = task.shell("cat", nodes="node[1-2]", handler=Recorder(trace))
+    worker = task.shell("cat", nodes="node[1-2]", handler=TraceHandler(trace))
     worker.write(b"one\n")
     worker.write(b"two\n", "stdin")
     worker.set_write_eof()
@@ -154,13 +154,13 @@ def write_from_handlers(trace: Trace) -> None:
         else:
             worker.set_write_eof()
 
-    handler = Recorder(trace, ev_start=on_start, ev_read=on_read)
+    handler = TraceHandler(trace, ev_start=on_start, ev_read=on_read)
     _run(trace, 'while read line; do echo "got $line"; done', "node1", handler=handler)
 
 
 def write_much(trace: Trace) -> None:
     task = task_self()
-    worker = task.shell("wc -c", nodes="node1", handler=Recorder(trace))
+    worker = task.shell("wc -c", nodes="node1", handler=TraceHandler(trace))
     worker.write(b"x" * 3_000_000)
     worker.set_write_eof()
     task.resume()
@@ -172,12 +172,12 @@ def stdin_off(trace: Trace) -> None:
 
 
 def abort_in_ev_read(trace: Trace) -> None:
-    handler = Recorder(trace, ev_read=lambda worker, *_: worker.abort())
+    handler = TraceHandler(trace, ev_read=lambda worker, *_: worker.abort())
     _run(trace, "echo one; exec sleep 60", "node1", handler=handler)
 
 
 def task_abort_in_ev_read(trace: Trace) -> None:
-    handler = Recorder(trace, ev_read=lambda worker, *_: worker.task.abort())
+    handler = TraceHandler(trace, ev_read=lambda worker, *_: worker.task.abort())
     task = task_self()
     task.shell("echo one; exec sleep 60", nodes="node1", handler=handler)
     task.shell("exec sleep 60", nodes="node2")
@@ -192,9 +192,9 @@ def handler_raises_in_ev_read(trace: Trace) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    task.shell("echo one; exec sleep 60", nodes="node1", handler=Recorder(trace, ev_read=fail))
+    task.shell("echo one; exec sleep 60", nodes="node1", handler=TraceHandler(trace, ev_read=fail))
     trace.catch("resume", task.resume)
-    task.run("echo usable", nodes="node1", handler=Recorder(trace))
+    task.run("echo usable", nodes="node1", handler=TraceHandler(trace))
     note_task(trace, task)
 
 
@@ -203,7 +203,7 @@ def next_command_in_ev_hup(trace: Trace) -> None:
         if rc == 1:
             worker.task.shell(f"echo second on {node}; exit 2", nodes=node, handler=handler)
 
-    handler = Recorder(trace, ev_hup=on_hup)
+    handler = TraceHandler(trace, ev_hup=on_hup)
     task = task_self()
     task.shell("echo first; exit 1", nodes="node[1-2]", handler=handler)
     task.resume()
@@ -221,7 +221,7 @@ def fanout_of_one(trace: Trace) -> None:
         running[0] -= 1
 
     task_self().set_info("fanout", 1)
-    _run(trace, "echo x", "node[1-4]", handler=Recorder(trace, ev_pickup=begin, ev_hup=end))
+    _run(trace, "echo x", "node[1-4]", handler=TraceHandler(trace, ev_pickup=begin, ev_hup=end))
     trace.note("most at once", running[1])
 
 
@@ -239,7 +239,7 @@ def old_handlers_and_a_timeout(trace: Trace) -> None:
 
 
 def current_attributes(trace: Trace) -> None:
-    class Current(Recorder):
+    class Current(TraceHandler):
         def _record(self, name: str, source: Any, *arguments: Any) -> None:
             values = {attribute: getattr(source, attribute) for attribute in CURRENT}
             trace.event(name, source, *arguments, values)
@@ -277,7 +277,7 @@ def flush(trace: Trace) -> None:
 
 
 def worker_made_by_hand(trace: Trace) -> None:
-    worker = WorkerSsh("node[1-2]", handler=Recorder(trace), timeout=20, command="echo alright")
+    worker = WorkerSsh("node[1-2]", handler=TraceHandler(trace), timeout=20, command="echo alright")
     trace.note("before", [worker.nodes, worker.command, worker.started, worker.task])
     trace.catch("getter before", worker.node_buffer, "node1")
     trace.catch("iterator before", lambda: list(worker.iter_buffers()))
@@ -303,16 +303,16 @@ def nodes_of_all_kinds(trace: Trace) -> None:
 
 def autoclose(trace: Trace) -> None:
     task = task_self()
-    task.shell("echo on; exec sleep 60", nodes="node1", handler=Recorder(trace), autoclose=True)
-    task.shell("sleep 0.7; echo one", nodes="node2", handler=Recorder(trace))
+    task.shell("echo on; exec sleep 60", nodes="node1", handler=TraceHandler(trace), autoclose=True)
+    task.shell("sleep 0.7; echo one", nodes="node2", handler=TraceHandler(trace))
     task.resume()
     note_task(trace, task)
 
 
 def local_and_remote(trace: Trace) -> None:
     task = task_self()
-    task.shell("echo one; exit 1", nodes="node1", handler=Recorder(trace))
-    task.shell("echo one; exit 2", key="local", handler=Recorder(trace))
+    task.shell("echo one; exit 1", nodes="node1", handler=TraceHandler(trace))
+    task.shell("echo one; exit 2", key="local", handler=TraceHandler(trace))
     task.resume()
     note_task(trace, task)
 
@@ -320,7 +320,7 @@ def local_and_remote(trace: Trace) -> None:
 def ssh_user_that_is_unknown(trace: Trace) -> None:
     # Options win over ssh_user: the user in the configuration file does not.
     task_self().set_info("ssh_user", "no-such-user")
-    task_self().shell("echo one", nodes="node1", handler=Recorder(trace), stderr=True)
+    task_self().shell("echo one", nodes="node1", handler=TraceHandler(trace), stderr=True)
     task_self().resume()
     trace.note("rc", task_self().node_retcode("node1"))
     trace.note("errors", b"Permission denied" in task_self().node_error("node1"))
@@ -338,7 +338,9 @@ def connection_refused_with_stderr_merged(trace: Trace) -> None:
 
 def name_that_does_not_resolve(trace: Trace) -> None:
     task = task_self()
-    task.shell("echo one", nodes="no-such-host.invalid,node1", handler=Recorder(trace), stderr=True)
+    task.shell(
+        "echo one", nodes="no-such-host.invalid,node1", handler=TraceHandler(trace), stderr=True
+    )
     task.resume()
     trace.note("rc", task.node_retcode("no-such-host.invalid"))
     note_task(trace, task)
@@ -347,7 +349,7 @@ def name_that_does_not_resolve(trace: Trace) -> None:
 def msgtree_off(trace: Trace) -> None:
     task = task_self()
     task.set_default("stdout_msgtree", False)
-    worker = task.run("echo out", nodes="node1", handler=Recorder(trace))
+    worker = task.run("echo out", nodes="node1", handler=TraceHandler(trace))
     trace.catch("node_buffer", worker.node_buffer, "node1")
     trace.catch("worker iter_buffers", lambda: list(worker.iter_buffers()))
     trace.catch("iter_node_buffers", lambda: list(worker.iter_node_buffers()))
@@ -377,5 +379,5 @@ def getters_in_handlers(trace: Trace) -> None:
         note_worker(trace, worker, ["node1"])
         note_task(trace, worker.task)
 
-    handler = Recorder(trace, ev_hup=on_hup, ev_close=on_close)
+    handler = TraceHandler(trace, ev_hup=on_hup, ev_close=on_close)
     task_self().run("echo one; exit 4", nodes="node1", handler=handler)

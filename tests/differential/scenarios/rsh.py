@@ -11,7 +11,7 @@ from typing import Any
 from ClusterShell.Task import task_self
 from ClusterShell.Worker.Rsh import WorkerRsh
 
-from tests.differential.trace import Recorder, Trace, note_task, note_worker
+from tests.differential.trace import Trace, TraceHandler, note_task, note_worker
 
 # rsh [-l user] host command; it has no return code of the command's own.
 PROGRAM = """#!/bin/sh
@@ -37,7 +37,7 @@ def _program() -> Iterator[str]:
 
 def _run(trace: Trace, command: str, **kwargs: Any) -> None:
     with _program():
-        worker = WorkerRsh("node[1-2]", Recorder(trace), command=command, **kwargs)
+        worker = WorkerRsh("node[1-2]", TraceHandler(trace), command=command, **kwargs)
         task_self().schedule(worker)
         task_self().resume()
         note_task(trace, task_self())
@@ -63,7 +63,7 @@ def timeout(trace: Trace) -> None:
 
 def write(trace: Trace) -> None:
     with _program():
-        worker = WorkerRsh("node[1-2]", Recorder(trace), command="cat")
+        worker = WorkerRsh("node[1-2]", TraceHandler(trace), command="cat")
         worker.write(b"input\n")
         worker.set_write_eof()
         task_self().schedule(worker)
@@ -74,7 +74,7 @@ def write(trace: Trace) -> None:
 def as_the_default_worker(trace: Trace) -> None:
     with _program():
         task_self().set_default("distant_worker", WorkerRsh)
-        worker = task_self().run("echo on $NODE", nodes="node[1-2]", handler=Recorder(trace))
+        worker = task_self().run("echo on $NODE", nodes="node[1-2]", handler=TraceHandler(trace))
         trace.note("class", type(worker))
         note_task(trace, task_self())
 
@@ -83,5 +83,5 @@ def no_such_program(trace: Trace) -> None:
     task = task_self()
     task.set_info("rsh_path", "/no/such/rsh")
     task.set_default("distant_workername", "rsh")
-    task.run("echo one", nodes="node1", handler=Recorder(trace))
+    task.run("echo one", nodes="node1", handler=TraceHandler(trace))
     note_task(trace, task)

@@ -20,7 +20,7 @@ from ClusterShell.Worker.Popen import WorkerPopen
 from ClusterShell.Worker.Ssh import WorkerSsh
 from ClusterShell.Worker.Worker import StreamWorker, WorkerError
 
-from tests.differential.trace import Recorder, Trace, note_task
+from tests.differential.trace import Trace, TraceHandler, note_task
 
 
 def live_output_with_a_summary(trace: Trace) -> None:
@@ -124,7 +124,7 @@ def at_most_so_many_tries(trace: Trace) -> None:
 
 
 def a_watchdog_ends_the_worker(trace: Trace) -> None:
-    class Watchdog(Recorder):
+    class Watchdog(TraceHandler):
         def ev_start(self, worker: Any) -> None:
             super().ev_start(worker)
             self.worker = worker
@@ -149,7 +149,7 @@ def a_heartbeat_while_something_runs(trace: Trace) -> None:
 
     heartbeat = Heartbeat()
     timer = task_self().timer(0.05, heartbeat, interval=0.05, autoclose=True)
-    task_self().run("sleep 0.5", key="k", handler=Recorder(trace))
+    task_self().run("sleep 0.5", key="k", handler=TraceHandler(trace))
     trace.note("beats", heartbeat.beats > 3)
     trace.note("valid", timer.is_valid())
 
@@ -161,7 +161,7 @@ def commands_from_another_thread_through_a_port(trace: Trace) -> None:
                 task_self().remove_port(port)
             else:
                 command, key = msg
-                task_self().shell(command, key=key, handler=Recorder(trace))
+                task_self().shell(command, key=key, handler=TraceHandler(trace))
 
     task = Task()
     port = task.port(handler=Control())
@@ -243,7 +243,7 @@ def engines_by_name(trace: Trace) -> None:
         defaults = Defaults([])
         defaults.engine = name
         task = Task(defaults=defaults)
-        task.shell("cat", key="k", handler=Recorder(trace), stdin=False)
+        task.shell("cat", key="k", handler=TraceHandler(trace), stdin=False)
         task.resume()
         task.join()
         trace.note(name, task.info("engine"))
@@ -255,8 +255,8 @@ def no_topology(trace: Trace) -> None:
     trace.note("topology", task.topology)
     trace.catch("load", task.load_topology, "/no/such/topology.conf")
     trace.note("topology", task.topology)
-    task.run("echo one", nodes="node1", tree=True, handler=Recorder(trace))
-    task.run("echo one", nodes="node1", tree=False, handler=Recorder(trace))
+    task.run("echo one", nodes="node1", tree=True, handler=TraceHandler(trace))
+    task.run("echo one", nodes="node1", tree=False, handler=TraceHandler(trace))
     note_task(trace, task)
 
 
@@ -270,9 +270,9 @@ def a_topology_and_no_tree(trace: Trace) -> None:
     trace.note("root", str(task.topology.root.nodeset) == here)
     trace.note("tree", str(task.topology).replace(here, "here"))
     trace.note("counts", [task.topology.inner_node_count(), task.topology.leaf_node_count()])
-    task.run("echo one", nodes="node[1-2]", tree=False, handler=Recorder(trace))
+    task.run("echo one", nodes="node[1-2]", tree=False, handler=TraceHandler(trace))
     task.set_default("auto_tree", False)
-    task.run("echo two", nodes="node[1-2]", handler=Recorder(trace))
+    task.run("echo two", nodes="node[1-2]", handler=TraceHandler(trace))
     note_task(trace, task)
 
 
@@ -295,23 +295,23 @@ def workers_asked_before_they_are_scheduled(trace: Trace) -> None:
 
 
 def a_worker_on_no_nodes(trace: Trace) -> None:
-    worker = ExecWorker(NodeSet(), Recorder(trace), command="true")
+    worker = ExecWorker(NodeSet(), TraceHandler(trace), command="true")
     task_self().schedule(worker)
     task_self().resume()
     note_task(trace, task_self())
 
 
 def an_empty_node_set(trace: Trace) -> None:
-    trace.catch("empty", task_self().run, "echo here", nodes="", handler=Recorder(trace))
+    trace.catch("empty", task_self().run, "echo here", nodes="", handler=TraceHandler(trace))
     note_task(trace, task_self())
 
 
 def a_command_scheduled_in_ev_start(trace: Trace) -> None:
     def on_start(worker: Any) -> None:
         if worker.command == "echo one":
-            task_self().shell("echo two", key="two", handler=Recorder(trace))
+            task_self().shell("echo two", key="two", handler=TraceHandler(trace))
 
-    task_self().shell("echo one", key="one", handler=Recorder(trace, ev_start=on_start))
+    task_self().shell("echo one", key="one", handler=TraceHandler(trace, ev_start=on_start))
     task_self().resume()
 
 
@@ -341,7 +341,7 @@ def the_mains_excepthook(trace: Trace) -> None:
 
 
 def a_lone_carriage_return(trace: Trace) -> None:
-    task_self().run("printf 'a\\rb\\r\\nc\\n'", key="k", handler=Recorder(trace))
+    task_self().run("printf 'a\\rb\\r\\nc\\n'", key="k", handler=TraceHandler(trace))
     note_task(trace, task_self())
 
 
@@ -381,7 +381,7 @@ def one_handler_for_many_workers(trace: Trace) -> None:
 
 
 def a_key_that_is_set_after_shell(trace: Trace) -> None:
-    worker = task_self().shell("echo one; exit 2", handler=Recorder(trace))
+    worker = task_self().shell("echo one; exit 2", handler=TraceHandler(trace))
     worker.set_key("late")
     task_self().resume()
     note_task(trace, task_self())
@@ -392,7 +392,7 @@ def a_key_that_is_set_after_shell(trace: Trace) -> None:
 def streams_with_other_names(trace: Trace) -> None:
     for where in ({"key": "k"}, {"nodes": "node[1-2]"}, {"nodes": "node[1-2]", "remote": False}):
         worker = task_self().shell(
-            "echo out; echo err >&2", stderr=True, handler=Recorder(trace), **where
+            "echo out; echo err >&2", stderr=True, handler=TraceHandler(trace), **where
         )
         worker.SNAME_STDOUT = "unknown"
         task_self().resume()
@@ -406,7 +406,7 @@ def no_longer_kept_from_now_on(trace: Trace) -> None:
         worker.task.shell("echo two", key="two")
 
     task = task_self()
-    task.run("echo one", key="one", handler=Recorder(trace, ev_read=on_read))
+    task.run("echo one", key="one", handler=TraceHandler(trace, ev_read=on_read))
     note_task(trace, task)
     trace.catch("key_buffer", task.key_buffer, "one")
     task.run("echo three", key="three")

@@ -10,7 +10,7 @@ from ClusterShell.NodeSet import NodeSet
 from ClusterShell.Task import Task, TimeoutError, task_self, task_wait
 from ClusterShell.Worker.Ssh import WorkerSsh
 
-from tests.differential.trace import Recorder, Trace
+from tests.differential.trace import Trace, TraceHandler
 
 
 def configuring_the_task(trace: Trace) -> None:
@@ -130,12 +130,12 @@ def a_worker_of_the_users_own(trace: Trace) -> None:
             WorkerSsh.__init__(self, nodes, handler, timeout, **kwargs)
 
     task_self().set_default("distant_worker", Timed)
-    task_self().run("echo out", nodes="node1", handler=Recorder(trace))
+    task_self().run("echo out", nodes="node1", handler=TraceHandler(trace))
     trace.note("buffer", task_self().node_buffer("node1"))
 
 
 def a_chain_of_commands(trace: Trace) -> None:
-    class Chain(Recorder):
+    class Chain(TraceHandler):
         def ev_close(self, worker: Any, timedout: bool) -> None:
             super().ev_close(worker, timedout)
             good = NodeSet()

@@ -8,11 +8,11 @@ from typing import Any
 from ClusterShell.Task import task_self
 from ClusterShell.Worker.Worker import StreamWorker
 
-from tests.differential.trace import Recorder, Trace, note_task
+from tests.differential.trace import Trace, TraceHandler, note_task
 
 
 def _stream(trace: Trace, handler: Any = None, **kwargs: Any) -> Any:
-    handler = Recorder(trace) if handler is None else handler
+    handler = TraceHandler(trace) if handler is None else handler
     return trace.label(StreamWorker(handler=handler, **kwargs), "s")
 
 
@@ -23,7 +23,7 @@ def _ended_pipe(data: bytes) -> int:
     return reader
 
 
-class _WorkerOnly(Recorder):
+class _WorkerOnly(TraceHandler):
     """ev_close gets a StreamClient in ClusterShell: known, and not told of here."""
 
     def ev_close(self, worker: Any, timedout: bool) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 from ClusterShell.Task import Task, task_cleanup, task_self, task_terminate, task_wait
 
-from tests.differential.trace import Recorder, Trace, in_thread, note_task
+from tests.differential.trace import Trace, TraceHandler, in_thread, note_task
 
 
 def own_thread_and_join(trace: Trace) -> None:
     task = Task()
-    task.shell("echo one; exit 2", key="k", handler=Recorder(trace))
+    task.shell("echo one; exit 2", key="k", handler=TraceHandler(trace))
     task.resume()
     task.join()
     note_task(trace, task)
@@ -23,7 +23,9 @@ def own_thread_and_join(trace: Trace) -> None:
 def own_thread_and_task_wait(trace: Trace) -> None:
     tasks = [Task(), Task()]
     for number, task in enumerate(tasks):
-        task.shell(f"sleep 0.2; echo {number}; exit {number}", key=number, handler=Recorder(trace))
+        task.shell(
+            f"sleep 0.2; echo {number}; exit {number}", key=number, handler=TraceHandler(trace)
+        )
         task.resume()
     task_wait()
     for task in tasks:
@@ -50,7 +52,7 @@ def join_of_a_task_that_never_ran(trace: Trace) -> None:
 def own_thread_runs_twice(trace: Trace) -> None:
     task = Task()
     for number in range(2):
-        task.shell(f"echo {number}", key=number, handler=Recorder(trace))
+        task.shell(f"echo {number}", key=number, handler=TraceHandler(trace))
         task.resume()
         task_wait()
         note_task(trace, task)
@@ -60,7 +62,7 @@ def own_thread_runs_twice(trace: Trace) -> None:
 def own_thread_over_ssh(trace: Trace) -> None:
     task = Task()
     task.set_info("ssh_options", trace.ssh_options)
-    task.shell("echo one; exit 2", nodes="node[1-2]", handler=Recorder(trace))
+    task.shell("echo one; exit 2", nodes="node[1-2]", handler=TraceHandler(trace))
     task.resume()
     task_wait()
     note_task(trace, task)
@@ -75,7 +77,7 @@ def handlers_run_on_the_tasks_thread(trace: Trace) -> None:
         threads.append(threading.current_thread() is task.thread)
         threads.append(task_self() is task)
 
-    task.shell("echo one", key="k", handler=Recorder(trace, ev_read=on_read))
+    task.shell("echo one", key="k", handler=TraceHandler(trace, ev_read=on_read))
     task.resume()
     task_wait()
     trace.note("threads", threads)
@@ -86,11 +88,11 @@ def shell_from_another_thread_while_it_runs(trace: Trace) -> None:
     task = Task()
     begun = threading.Event()
     task.shell(
-        "echo one; sleep 0.5", key=1, handler=Recorder(trace, ev_read=lambda *_: begun.set())
+        "echo one; sleep 0.5", key=1, handler=TraceHandler(trace, ev_read=lambda *_: begun.set())
     )
     task.resume()
     begun.wait(10)
-    task.shell("echo two", key=2, handler=Recorder(trace))
+    task.shell("echo two", key=2, handler=TraceHandler(trace))
     task_wait()
     note_task(trace, task)
     task_cleanup()
@@ -110,7 +112,7 @@ def set_info_from_another_thread(trace: Trace) -> None:
 
 def timer_from_another_thread(trace: Trace) -> None:
     task = Task()
-    trace.label(task.timer(0.1, Recorder(trace)), "t")
+    trace.label(task.timer(0.1, TraceHandler(trace)), "t")
     task.resume()
     task_wait()
     task_cleanup()
@@ -146,7 +148,7 @@ def suspend_and_resume(trace: Trace) -> None:
     task.resume()
     begun.wait(10)
     trace.note("suspended", task.suspend())
-    handler = Recorder(trace, ev_close=lambda *_: closed.set())
+    handler = TraceHandler(trace, ev_close=lambda *_: closed.set())
     task.shell("echo while suspended", key="second", handler=handler)
     trace.note("closed", closed.wait(0.2))
     task.resume()
@@ -158,7 +160,7 @@ def suspend_and_resume(trace: Trace) -> None:
 def suspend_lets_commands_go_on(trace: Trace) -> None:
     task = Task()
     begun = threading.Event()
-    handler = Recorder(trace, ev_read=lambda *_: begun.set())
+    handler = TraceHandler(trace, ev_read=lambda *_: begun.set())
     task.shell("echo 1; sleep 0.3; echo 2", key="k", handler=handler)
     task.resume()
     begun.wait(10)
@@ -189,7 +191,7 @@ def excepthook(trace: Trace) -> None:
 
     task.excepthook = hook
     trace.note("set", task.excepthook is hook)
-    task.shell("echo one; exec sleep 60", key="k", handler=Recorder(trace, ev_read=fail))
+    task.shell("echo one; exec sleep 60", key="k", handler=TraceHandler(trace, ev_read=fail))
     task.resume()
     done.wait(10)
     trace.note("told", told)
@@ -200,7 +202,7 @@ def task_timeout_in_its_own_thread(trace: Trace) -> None:
     told: list[Any] = []
     done = threading.Event()
     task.excepthook = lambda kind, value, tb: (told.append(kind.__name__), done.set())
-    task.shell("exec sleep 60", key="k", handler=Recorder(trace))
+    task.shell("exec sleep 60", key="k", handler=TraceHandler(trace))
     task.resume(0.3)
     done.wait(10)
     trace.note("told", told)
@@ -220,7 +222,7 @@ def task_self_and_task_of_a_thread(trace: Trace) -> None:
 
 def task_self_in_another_thread_runs_there(trace: Trace) -> None:
     def run() -> None:
-        task_self().run("echo one; exit 2", key="k", handler=Recorder(trace))
+        task_self().run("echo one; exit 2", key="k", handler=TraceHandler(trace))
         note_task(trace, task_self())
         task_terminate()
 
@@ -229,7 +231,7 @@ def task_self_in_another_thread_runs_there(trace: Trace) -> None:
 
 def abort_with_kill_in_a_handler(trace: Trace) -> None:
     task = task_self()
-    handler = Recorder(trace, ev_read=lambda *_: task.abort(kill=True))
+    handler = TraceHandler(trace, ev_read=lambda *_: task.abort(kill=True))
     task.shell("echo one; exec sleep 60", key="k", handler=handler)
     task.resume()
     trace.note("given up", task_self() is task)
@@ -244,13 +246,13 @@ def port_between_two_tasks(trace: Trace) -> None:
         if msg == "end":
             receiver.remove_port(port)
 
-    port = trace.label(receiver.port(Recorder(trace, ev_msg=on_msg)), "p")
+    port = trace.label(receiver.port(TraceHandler(trace, ev_msg=on_msg)), "p")
     receiver.resume()
 
     def on_read(worker: Any, node: Any, sname: str, msg: bytes) -> None:
         trace.note("msg", bool(port.msg(msg)))
 
-    task_self().run("echo one; echo two", key="k", handler=Recorder(trace, ev_read=on_read))
+    task_self().run("echo one; echo two", key="k", handler=TraceHandler(trace, ev_read=on_read))
     trace.note("end", bool(port.msg_send("end")))
     task_wait()
     trace.note("closed", bool(port.msg("late")))
@@ -261,10 +263,10 @@ def port_messages_start_commands(trace: Trace) -> None:
     receiver = Task()
 
     def on_msg(port: Any, msg: Any) -> None:
-        receiver.shell(msg, key=msg, handler=Recorder(trace))
+        receiver.shell(msg, key=msg, handler=TraceHandler(trace))
         receiver.remove_port(port)
 
-    port = receiver.port(Recorder(trace, ev_msg=on_msg))
+    port = receiver.port(TraceHandler(trace, ev_msg=on_msg))
     trace.label(port, "p")
     receiver.resume()
     port.msg("echo from a message")
@@ -273,5 +275,5 @@ def port_messages_start_commands(trace: Trace) -> None:
     task_cleanup()
 
 
-def _setting(event: threading.Event, trace: Trace) -> Recorder:
-    return Recorder(trace, ev_read=lambda *_: event.set())
+def _setting(event: threading.Event, trace: Trace) -> TraceHandler:
+    return TraceHandler(trace, ev_read=lambda *_: event.set())

@@ -6,12 +6,12 @@ from typing import Any
 
 from ClusterShell.Task import task_self
 
-from tests.differential.trace import Recorder, Trace, note_task
+from tests.differential.trace import Trace, TraceHandler, note_task
 
 
 def _timer(trace: Trace, name: str, fire: float, on_timer: Any = None, **kwargs: Any) -> Any:
     actions = {} if on_timer is None else {"ev_timer": on_timer}
-    return trace.label(task_self().timer(fire, Recorder(trace, **actions), **kwargs), name)
+    return trace.label(task_self().timer(fire, TraceHandler(trace, **actions), **kwargs), name)
 
 
 def one_shot(trace: Trace) -> None:
@@ -88,12 +88,12 @@ def invalidate_from_another_event(trace: Trace) -> None:
 
 def invalidate_from_a_worker(trace: Trace) -> None:
     late = _timer(trace, "late", 60.0)
-    handler = Recorder(trace, ev_close=lambda *_: late.invalidate())
+    handler = TraceHandler(trace, ev_close=lambda *_: late.invalidate())
     task_self().run("echo one", key="k", handler=handler)
 
 
 def attributes(trace: Trace) -> None:
-    handler = Recorder(trace)
+    handler = TraceHandler(trace)
     timer = task_self().timer(60.0, handler, interval=2.0, autoclose=True)
     trace.note("attributes", [timer.interval, timer.autoclose, timer.eh is handler])
     task_self().resume()
@@ -101,30 +101,30 @@ def attributes(trace: Trace) -> None:
 
 def autoclose(trace: Trace) -> None:
     timer = _timer(trace, "t", 60.0, autoclose=True)
-    task_self().run("echo one", key="k", handler=Recorder(trace))
+    task_self().run("echo one", key="k", handler=TraceHandler(trace))
     trace.note("valid", timer.is_valid())
 
 
 def autoclose_that_fires_in_time(trace: Trace) -> None:
     _timer(trace, "t", 0.05, autoclose=True)
-    task_self().run("sleep 0.3", key="k", handler=Recorder(trace))
+    task_self().run("sleep 0.3", key="k", handler=TraceHandler(trace))
 
 
 def repeating_autoclose_ends_with_the_last_worker(trace: Trace) -> None:
     ticks: list[Any] = []
 
-    class Tick(Recorder):
+    class Tick(TraceHandler):
         def ev_timer(self, timer: Any) -> None:
             ticks.append(timer)
 
     task_self().timer(0.02, Tick(trace), interval=0.02, autoclose=True)
-    task_self().run("sleep 0.4", key="k", handler=Recorder(trace))
+    task_self().run("sleep 0.4", key="k", handler=TraceHandler(trace))
     trace.note("ticks", len(ticks) > 5)
 
 
 def shell_in_ev_timer(trace: Trace) -> None:
     def on_timer(timer: Any) -> None:
-        task_self().shell("echo from the timer", key="k", handler=Recorder(trace))
+        task_self().shell("echo from the timer", key="k", handler=TraceHandler(trace))
 
     _timer(trace, "t", 0.05, on_timer)
     task_self().resume()
@@ -137,7 +137,7 @@ def timer_in_ev_timer(trace: Trace) -> None:
 
 
 def timer_in_ev_close(trace: Trace) -> None:
-    handler = Recorder(trace, ev_close=lambda *_: _timer(trace, "t", 0.05))
+    handler = TraceHandler(trace, ev_close=lambda *_: _timer(trace, "t", 0.05))
     task_self().run("echo one", key="k", handler=handler)
 
 
@@ -145,14 +145,16 @@ def abort_in_ev_timer(trace: Trace) -> None:
     task = task_self()
     _timer(trace, "t", 0.1, lambda timer: task.abort())
     late = _timer(trace, "late", 60.0)
-    trace.label(task.shell("exec sleep 60", key="k", handler=Recorder(trace)), "w")
+    trace.label(task.shell("exec sleep 60", key="k", handler=TraceHandler(trace)), "w")
     task.resume()
     trace.note("valid", late.is_valid())
     note_task(trace, task)
 
 
 def worker_abort_in_ev_timer(trace: Trace) -> None:
-    worker = trace.label(task_self().shell("exec sleep 60", key="k", handler=Recorder(trace)), "w")
+    worker = trace.label(
+        task_self().shell("exec sleep 60", key="k", handler=TraceHandler(trace)), "w"
+    )
     _timer(trace, "t", 0.1, lambda timer: worker.abort())
     task_self().resume()
 
@@ -198,7 +200,7 @@ def port_with_messages_from_a_handler(trace: Trace) -> None:
         if msg == 3:
             task.remove_port(port)
 
-    port = trace.label(task.port(Recorder(trace, ev_msg=on_msg)), "p")
+    port = trace.label(task.port(TraceHandler(trace, ev_msg=on_msg)), "p")
 
     def on_timer(timer: Any) -> None:
         for number in range(1, 4):
@@ -215,7 +217,7 @@ def port_with_messages_before_the_run(trace: Trace) -> None:
         if msg == "last":
             task.remove_port(port)
 
-    port = trace.label(task.port(Recorder(trace, ev_msg=on_msg)), "p")
+    port = trace.label(task.port(TraceHandler(trace, ev_msg=on_msg)), "p")
     for message in ("text", b"bytes", None, [1, {"two": 3}], "last"):
         trace.note("msg_send", bool(port.msg_send(message)))
     task.resume()
@@ -223,20 +225,20 @@ def port_with_messages_before_the_run(trace: Trace) -> None:
 
 def port_autoclose(trace: Trace) -> None:
     task = task_self()
-    trace.label(task.port(Recorder(trace), autoclose=True), "p")
+    trace.label(task.port(TraceHandler(trace), autoclose=True), "p")
     task.run("echo one", key="k")
     note_task(trace, task)
 
 
 def port_that_nobody_closes(trace: Trace) -> None:
     task = task_self()
-    trace.label(task.port(Recorder(trace)), "p")
+    trace.label(task.port(TraceHandler(trace)), "p")
     trace.catch("resume", task.resume, 0.2)
 
 
 def port_is_started_once_and_outlives_the_run(trace: Trace) -> None:
     task = task_self()
-    port = trace.label(task.port(Recorder(trace), autoclose=True), "p")
+    port = trace.label(task.port(TraceHandler(trace), autoclose=True), "p")
     task.run("echo one", key="k")
     port.msg_send("between the runs")
     task.run("sleep 0.1", key="k")
@@ -246,15 +248,15 @@ def port_opened_in_a_handler(trace: Trace) -> None:
     task = task_self()
 
     def on_start(worker: Any) -> None:
-        port = trace.label(task.port(Recorder(trace), autoclose=True), "p")
+        port = trace.label(task.port(TraceHandler(trace), autoclose=True), "p")
         port.msg_send("hello")
 
-    task.run("sleep 0.2", key="k", handler=Recorder(trace, ev_start=on_start))
+    task.run("sleep 0.2", key="k", handler=TraceHandler(trace, ev_start=on_start))
 
 
 def port_removed_before_the_run(trace: Trace) -> None:
     task = task_self()
-    port = task.port(Recorder(trace))
+    port = task.port(TraceHandler(trace))
     task.remove_port(port)
     trace.note("msg_send", bool(port.msg_send("late")))
     task.resume()
@@ -265,7 +267,7 @@ def handler_raises_in_ev_msg(trace: Trace) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    port = task.port(Recorder(trace, ev_msg=fail))
+    port = task.port(TraceHandler(trace, ev_msg=fail))
     port.msg_send("hello")
     trace.catch("resume", task.resume)
     task.remove_port(port)
@@ -278,5 +280,5 @@ def handler_raises_in_ev_port_start(trace: Trace) -> None:
         raise LookupError("on purpose")
 
     task = task_self()
-    task.port(Recorder(trace, ev_port_start=fail))
+    task.port(TraceHandler(trace, ev_port_start=fail))
     trace.catch("resume", task.resume)

@@ -1,0 +1,1 @@
+"""Local processes: the only importer of subprocess."""

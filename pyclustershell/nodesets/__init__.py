@@ -1,1 +1,0 @@
-"""What node sets are made of. Users import from nodeset, rangeset and groups, one folder up."""

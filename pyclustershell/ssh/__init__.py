@@ -1,0 +1,1 @@
+"""SSH as a client: configuration, host keys, authentication, connections, commands, copies."""

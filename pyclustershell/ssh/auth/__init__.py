@@ -1,0 +1,1 @@
+"""Authentication: keys, agents, passwords and questions, in their order."""

@@ -1,1 +1,0 @@
-"""SSH connections and local processes: the only importer of paramiko and subprocess."""

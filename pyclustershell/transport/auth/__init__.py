@@ -1,1 +1,0 @@
-"""How to get in: keys, agents, passwords and questions, in order."""

@@ -1,1 +1,0 @@
-"""The SSH and SFTP servers of the loopback cluster."""

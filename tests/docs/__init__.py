@@ -1,0 +1,1 @@
+"""Promises to readers: documentation, examples, public names, layers of the tree."""

@@ -1,0 +1,1 @@
+"""Whole runs over SSH, SFTP and local processes, against real servers."""

@@ -1,0 +1,1 @@
+"""Helpers of several tests: the recorder, tasks, waiting, programs, needs."""

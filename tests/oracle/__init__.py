@@ -1,0 +1,1 @@
+"""Comparisons with ClusterShell and OpenSSH: their results are the expected ones."""

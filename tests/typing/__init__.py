@@ -1,0 +1,1 @@
+"""Scripts that mypy checks, and that nobody runs: the types that users see."""

@@ -1,0 +1,1 @@
+"""Tools of .ci/windows, which runs the tests on Python for Windows under wine."""
