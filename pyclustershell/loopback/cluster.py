@@ -76,6 +76,8 @@ class LoopbackCluster:
     Commands run in a shell of this machine, in a process group of their own. PYCLUSTERSHELL_NODE is
     the node's name, and HOME a directory of this node alone. HOME is the working directory of
     commands, and relative names of SFTP are relative to it; absolute names are this machine's.
+    SHELL, USER and LOGNAME are those of the login, as sshd sets them; all other variables are this
+    process's.
 
     The cluster listens from :meth:`start` (or ``with``) to :meth:`stop` (or the end of the
     program), which leaves no thread, file descriptor, process or temporary file behind. It can be

@@ -258,7 +258,11 @@ class Connection(paramiko.ServerInterface):
                 arguments,
                 environment={
                     **os.environ,
+                    # As sshd sets them. This process may have none: a service or a container.
                     "HOME": home,
+                    "SHELL": self._settings.shell[0],
+                    "USER": self._settings.user,
+                    "LOGNAME": self._settings.user,
                     "PWD": home,
                     "PYCLUSTERSHELL_NODE": self.node,
                     **self._environments[number],

@@ -252,6 +252,21 @@ def test_working_directory(cluster: LoopbackCluster) -> None:
         assert run(transport, "pwd -P; cd; pwd -P")[0].decode().split() == [home, home]
 
 
+def test_environment_of_a_login(
+    cluster: LoopbackCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As sshd sets it, although this process was started without these variables."""
+    for name in ("SHELL", "USER", "LOGNAME"):
+        monkeypatch.delenv(name, raising=False)
+    with connected(cluster) as transport:
+        command = 'echo "$SHELL"; echo "$USER"; echo "$LOGNAME"'
+        assert run(transport, command)[0].decode().splitlines() == [
+            SHELL[0],
+            cluster.user,
+            cluster.user,
+        ]
+
+
 def test_environment_requests(cluster: LoopbackCluster) -> None:
     with connected(cluster) as transport:
         channel = transport.open_session()
