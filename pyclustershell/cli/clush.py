@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from configparser import Error as ConfigParserError
 from contextlib import ExitStack
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from .. import platform
 from ..defaults import DEFAULTS
@@ -28,6 +28,7 @@ from .console import has_terminal
 from .foldaxis import AXIS_WANTED, parse_fold_axis
 from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
 from .manner import OWN, Manner
+from .optionfiles import check_readable, problem_of
 from .options import OptionParser
 from .output import Output
 from .program import EXIT_INTERRUPTED, Call, Failure, UsageError, run_program
@@ -199,7 +200,7 @@ def _install_own_options(parser: OptionParser) -> None:
 
 def _check_own(options: optparse.Values, words: Sequence[str]) -> None:
     """Refuse wrong values in this package's manner. Raises UsageError."""
-    _check_paths_given(options)
+    _check_files(options)
     for text in options.option:
         key, equals, _ = text.partition("=")
         if not equals:
@@ -243,21 +244,24 @@ def _check_own(options: optparse.Values, words: Sequence[str]) -> None:
             raise UsageError(str(error)) from None
 
 
-def _check_paths_given(options: optparse.Values) -> None:
-    """Refuse empty paths: they would count as if the option were not there."""
-    paths = {
-        "--conf": options.conf,
-        "--dest": options.dest_path,
-        "--errdir": options.errdir,
-        "--explain": options.explain,
-        "--groupsconf": options.groupsconf,
-        "--outdir": options.outdir,
-        "--topology": options.topofile,
-    }
-    for name in ("--hostfile",) * ("" in options.hostfile) + tuple(
-        name for name, value in paths.items() if value == ""
+def _check_files(options: optparse.Values) -> None:
+    """Refuse files that cannot be read, and empty paths: these would count as no option."""
+    for name, path in (
+        ("--conf", options.conf),
+        ("--groupsconf", options.groupsconf),
+        ("--topology", options.topofile),
+        *(("--hostfile", path) for path in options.hostfile),
     ):
-        raise UsageError(f"{name} '': the value is empty: write it, or leave out {name}")
+        if path is not None:
+            check_readable(name, path)
+    for name, value in (
+        ("--dest", options.dest_path),
+        ("--errdir", options.errdir),
+        ("--explain", options.explain),
+        ("--outdir", options.outdir),
+    ):
+        if value == "":
+            raise UsageError(f"{name} '': the value is empty: write it, or leave out {name}")
 
 
 def _check_ssh_only(options: optparse.Values) -> None:
@@ -325,6 +329,8 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
         raise UsageError("--[r]copy option requires at least one argument")
     if own and not (interactive or copying or options.explain or " ".join(words).strip()):
         raise UsageError("no command: write it after the options, such as: -w node1 uname -r")
+    if own:
+        _check_ssh_options(options, config)
     if options.dry_run:
         _print_plan(call, options, config, nodes, words)
         return 0
@@ -404,11 +410,8 @@ def _make_config(call: Call, options: optparse.Values) -> Any:
         place = f"--conf {options.conf!r}" if options.conf else "clush.conf"
         raise Failure(f"{place}: {why_unreadable(error)}") from None
     if options.mode:
-        modes = list(config.modes())
-        if options.mode not in modes:
-            there_are = f": there are {', '.join(modes)}" if modes else ""
-            hint = did_you_mean(options.mode, modes)
-            raise UsageError(f"-m {options.mode!r}: clush.conf has no such mode{there_are}{hint}")
+        if options.mode not in config.modes():
+            raise UsageError(config.unknown_mode(options.mode))
         config.set_mode(options.mode)
     problem = config.problem()
     if problem:
@@ -519,8 +522,6 @@ def _configure(
             raise PlainError(f"Could not load worker '{options.worker}'") from None
         task.set_default("local_worker" if options.remote == "no" else "distant_worker", worker)
     elif options.topofile:
-        if call.manner.own_words and not os.path.isfile(options.topofile):
-            raise UsageError(f"--topology {options.topofile!r}: there is no such file")
         task.load_topology(options.topofile)
     if options.demo:
         task.set_default("auto_tree", False)  # the servers are on this host
@@ -542,16 +543,53 @@ def _configure(
         try:
             task.set_info("ssh_options", " ".join(ssh_options))
         except ConfigurationError as error:
-            text = f"-o {config.ssh_options!r}: {error}"
-            raise UsageError(
-                f"{text}; write options as ssh takes them, such as -o '-p 2222'"
-            ) from error
+            raise UsageError(_wrong_ssh_options("-o", config.ssh_options, error)) from error
     # Nodes' standard error is for standard error, unless -B merges both.
     task.set_default("stderr", not options.gatherall)
     # Output that is printed at once need not be stored.
     stored = display.gather or display.line_mode or options.json
     task.set_default("stdout_msgtree", bool(stored))
     task.set_default("stderr_msgtree", options.json)
+
+
+def _wrong_ssh_options(place: str, line: Optional[str], error: Exception) -> str:
+    return f"{place} {line!r}: {error}; write options as ssh takes them, such as -o '-p 2222'"
+
+
+def _check_ssh_options(options: optparse.Values, config: ClushConfig) -> None:
+    """Refuse wrong options of ssh, and files of -F that are missing or wrong, once for all nodes.
+
+    Raises:
+        UsageError: they are on the command line.
+        Failure: they are in clush.conf.
+    """
+    line = config.ssh_options
+    if not line or options.remote == "no" or options.worker in _NOT_SSH:
+        return
+    # Imported here: most calls have no such options.
+    from ..ssh.config.environment import null_file
+    from ..ssh.config.options import SSHOptions
+    from ..ssh.config.sshconfig import ConfigCache
+
+    place = "-o" if options.options else config.place("ssh_options")
+    kind = UsageError if place.startswith("-") else Failure
+    option = "-F" if options.options else f"{place}: -F"
+    cache = ConfigCache()
+    try:
+        given = SSHOptions.parse_command_line(line).config_files
+        files = cast("tuple[str, ...]", given or ())
+    except ConfigurationError as error:
+        raise kind(_wrong_ssh_options(place, line, error)) from None
+    for path in files:
+        if path.lower() == "none" or null_file(path) == os.devnull:
+            continue
+        problem = problem_of(option, cache.environment.expand_home(path))
+        if problem is not None:
+            raise kind(problem)
+        try:
+            cache.load(path)
+        except ConfigurationError as error:
+            raise kind(f"{option}: {error}") from None
 
 
 def _start_demo(task: Any, nodes: NodeSet, stack: ExitStack) -> str:

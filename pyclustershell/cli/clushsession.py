@@ -17,8 +17,9 @@ from .clushhooks import Hooks, PlainError, ask
 from .console import has_terminal
 from .jsonlines import JsonCopyHandler, JsonHandler
 from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB, Display, by_size
+from .optionfiles import write_problem
 from .outputhandlers import CopyHandler, LiveGatherHandler, NodeFiles, OutputHandler
-from .program import EXIT_FAILED, EXIT_INTERRUPTED, Call, Failure
+from .program import EXIT_FAILED, EXIT_INTERRUPTED, Call, Failure, UsageError
 from .progress import Counter, Progress, StatusLine
 
 if TYPE_CHECKING:
@@ -173,10 +174,27 @@ class Session:
                 display, self.prog, manner, progress, live=live, ends=not gathers
             )
         if nodes is not None and (self.own or not (gathers or display.progress)):
-            for sname, directory in (("stdout", display.outdir), ("stderr", display.errdir)):
+            for option, sname, directory in (
+                ("--outdir", "stdout", display.outdir),
+                ("--errdir", "stderr", display.errdir),
+            ):
                 if directory:
-                    handler.files[sname] = NodeFiles(directory, nodes)
+                    handler.files[sname] = self._files(option, directory, nodes)
         return handler
+
+    def _files(self, option: str, directory: str, nodes: NodeSet) -> NodeFiles:
+        """The files of --outdir or --errdir.
+
+        Raises:
+            UsageError: they cannot be made, in this package's manner.
+            OSError: the same in ClusterShell's.
+        """
+        try:
+            return NodeFiles(directory, nodes)
+        except OSError as error:
+            if not self.own:
+                raise
+            raise UsageError(write_problem(option, directory, error)) from None
 
     def _progress(self, total: int, copying: bool = False) -> Progress:
         """What shows the progress of a run of so many commands or copies."""

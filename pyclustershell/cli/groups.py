@@ -13,6 +13,7 @@ from ..nodeset import (
     set_std_group_resolver_config,
     std_group_resolver,
 )
+from .optionfiles import check_groupsconf
 from .program import Call
 
 
@@ -26,7 +27,11 @@ def group_sources(call: Call, options: optparse.Values) -> Iterator[GroupResolve
 
     Yields:
         The standard resolver.
+
+    Raises:
+        UsageError: the file cannot be read, in this package's manner.
     """
+    check_groupsconf(call, options.groupsconf)
     before = std_group_resolver()
     set_std_group_resolver_config(options.groupsconf)
     resolver = std_group_resolver()

@@ -15,7 +15,8 @@ from ..exceptions import (
 )
 from ..nodeset import RESOLVER_NOGROUP, NodeSet
 from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
-from .namedgroups import check_groups
+from .namedgroups import check_blanks, check_groups
+from .optionfiles import read_problem
 from .program import Call, Failure, UsageError
 
 
@@ -117,6 +118,7 @@ class Targets:
         try:
             nodes = NodeSet(text)
             if self._own:
+                check_blanks(text, nodes)
                 empty = check_groups(text, excluded)
                 self.warnings += [f"{place}: {each}" for each in empty]
             return nodes
@@ -176,7 +178,7 @@ class Targets:
         except OSError as error:
             if not self._own:
                 raise
-            raise UsageError(f"--hostfile {path!r}: {error.strerror}") from None
+            raise UsageError(read_problem("--hostfile", path, error)) from None
         if not nodes:
             self.empty.append(f"--hostfile {path!r} names no node")
         self._display.vprint_err(VERB_DEBUG, f"Using nodeset {nodes} from hostfile {path}")

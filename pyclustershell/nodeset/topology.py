@@ -411,8 +411,12 @@ class TopologyParser(configparser.ConfigParser):
                 self.read_file(file, filename)
         except OSError as error:
             raise TopologyError(f"{filename}: {error.strerror}") from error
+        except configparser.MissingSectionHeaderError as error:
+            reason = f"line {error.lineno}: no section begins above it: begin one with [routes]"
+            raise TopologyError(f"{filename} is no topology file: {reason}") from error
         except (configparser.Error, UnicodeDecodeError) as error:
-            raise TopologyError(f"{filename} is no topology file: {error}") from error
+            reason = " ".join(str(error).split())
+            raise TopologyError(f"{filename} is no topology file: {reason}") from error
         if self.has_section("Main") and not self.has_section("routes"):
             text = f"{filename}: the section [Main] is an old form: call it [routes]"
             warnings.warn(text, DeprecationWarning, stacklevel=2)

@@ -252,9 +252,7 @@ def test_working_directory(cluster: LoopbackCluster) -> None:
         assert run(transport, "pwd -P; cd; pwd -P")[0].decode().split() == [home, home]
 
 
-def test_environment_of_a_login(
-    cluster: LoopbackCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_of_a_login(cluster: LoopbackCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """As sshd sets it, although this process was started without these variables."""
     for name in ("SHELL", "USER", "LOGNAME"):
         monkeypatch.delenv(name, raising=False)
