@@ -7,6 +7,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
+from ..arguments import check_names
 from ..engine.delayed import DelayedCalls
 from ..engine.engine import Engine
 from ..engine.forking import abandon_in_child
@@ -75,6 +76,7 @@ class TaskConnections:
         """Add a layer of options: see ``Task.configure_ssh()``."""
         from ..ssh.config.options import SSHOptions
 
+        check_names("Task.configure_ssh", options, ("nodes", *SSHOptions.names()))
         layer = SSHOptions(**options)
         layer.check_functions()
         self._layers.append((None if nodes is None else NodeSet(nodes), layer))

@@ -67,8 +67,7 @@ class TaskSettings:
             KeyError: there is no engine of the name in the defaults.
             TypeError: ``defaults`` are no Defaults.
         """
-        if not isinstance(defaults, (Defaults, type(None))):
-            raise TypeError(f"defaults= takes Defaults(), not {defaults!r}")
+        check_defaults(defaults)
         if defaults is None:
             defaults = DEFAULTS
         self.info: dict[str, Any] = defaults.task_info()
@@ -112,6 +111,16 @@ class TaskSettings:
         elif default_key == "engine":
             self.info["engine"] = polling_name(value)
         self.default[default_key] = value
+
+
+def check_defaults(defaults: Any) -> None:
+    """Check the initial values of a task; None is right as well.
+
+    Raises:
+        TypeError: they are no Defaults.
+    """
+    if not isinstance(defaults, (Defaults, type(None))):
+        raise TypeError(f"defaults= takes Defaults(), not {defaults!r}")
 
 
 def check_info(info_key: str, value: Any) -> None:

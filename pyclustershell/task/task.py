@@ -19,6 +19,8 @@ from ..arguments import (
     check_handler,
     check_interval,
     check_limit,
+    check_names,
+    keyword_names,
 )
 from ..defaults import Defaults
 from ..engine.delayed import process_delayed_calls
@@ -38,7 +40,7 @@ from .getters import TaskGetters
 from .incoming import IncomingWorkers
 from .registry import ThreadRegistry, find_thread
 from .runner import RunAborted, TaskRunner
-from .scheduling import make_command_worker, make_copy_worker
+from .scheduling import check_copy_options, make_command_worker, make_copy_worker
 from .settings import TaskSettings, check_info
 from .thread import TaskThread, on_task_thread
 from .topology import TaskTopology
@@ -653,6 +655,7 @@ class Task(TaskGetters):
         Returns:
             The command's worker; None without a command.
         """
+        check_names("Task.run", kwargs, keyword_names(Task.command_worker))
         if command is None or isinstance(command, (int, float)):
             timeout = kwargs.pop("timeout", command)
             if kwargs:
@@ -704,6 +707,7 @@ class Task(TaskGetters):
             NodeSetParseError: the nodes cannot be parsed.
             TaskError: the task has a topology, and gateways are not supported.
         """
+        check_copy_options("Task.copy", self.default("distant_worker"), options)
         worker = self.copy_worker(
             source,
             dest,
@@ -738,6 +742,7 @@ class Task(TaskGetters):
         """
         if nodes is None or not len(node_set := NodeSet(nodes)):
             raise ValueError(f"{_no_node(nodes)}: name the nodes to copy to or from")
+        check_copy_options("Task.copy_worker", self.default("distant_worker"), options)
         if ssh is not None:
             options["ssh"] = ssh
         return make_copy_worker(
@@ -768,8 +773,9 @@ class Task(TaskGetters):
         Raises:
             ValueError: an argument is wrong; dest is no directory.
         """
-        options["reverse"] = True
-        return self.copy(source, dest, nodes, **options)
+        worker_class = self.default("distant_worker")
+        check_copy_options("Task.rcopy", worker_class, options, but=("reverse",))
+        return self.copy(source, dest, nodes, reverse=True, **options)
 
     @property
     def topology(self) -> Optional[TopologyTree]:
@@ -1047,7 +1053,8 @@ class Task(TaskGetters):
         it ends the run.
 
         Raises:
-            TypeError: the callback cannot be called, or is a coroutine function.
+            TypeError: the callback cannot be called, or is a coroutine function or generator
+                function.
         """
         check_function("post()", callback)
         self._engine.post(callback, *args)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Any, Callable, Optional
 
-from ..arguments import check_function, check_handler
+from ..arguments import check_function, check_handler, check_names, keyword_names
 from ..engine.aftermath import Aftermath
 from ..engine.engine import EngineClient
 from ..event import Dispatcher, interruptible
@@ -70,6 +70,11 @@ class Worker:
     SNAME_STDERR = "stderr"
     #: The stream of a copy's ``ev_written``.
     SNAME_COPY = "copy"
+
+    def __new__(cls, *_args: Any, **options: Any) -> Worker:
+        """Refuse unknown names in the name of this class, and not of the base that takes them."""
+        check_names(cls.__name__, options, keyword_names(cls))
+        return super().__new__(cls)
 
     def __init__(self, handler: Any = None) -> None:
         self.eh = handler
@@ -384,7 +389,7 @@ class Worker:
             callback: a function that takes the worker.
 
         Raises:
-            TypeError: it cannot be called, or is a coroutine function.
+            TypeError: it cannot be called, or is a coroutine function or generator function.
         """
         check_function("when_closed()", callback)
         self.on_close(callback)
@@ -409,7 +414,7 @@ class Worker:
             callback: a function that takes the worker.
 
         Raises:
-            TypeError: it cannot be called, or is a coroutine function.
+            TypeError: it cannot be called, or is a coroutine function or generator function.
         """
         check_function("when_gone()", callback)
         self.on_close(lambda worker: worker.aftermath.when_over(lambda: callback(worker)))

@@ -47,7 +47,8 @@ class AskOnce:
             function: a ``password``, ``passphrase`` or ``keyboard_interactive`` function.
 
         Raises:
-            TypeError: the function cannot be called, or is a coroutine function.
+            TypeError: the function cannot be called, or is a coroutine function or generator
+                function.
         """
         # AskOnce is called on threads that have no event loop.
         check_function("AskOnce", function)

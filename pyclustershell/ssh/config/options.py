@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
-from ...arguments import is_coroutine_function
+from ...arguments import check_names, is_coroutine_function
 from ...exceptions import ConfigurationError
 from .commandline import parse_options
 from .configline import COMMAND_LINE, Setting
@@ -127,13 +126,13 @@ class SSHOptions:
         """Refuse positional arguments and unknown names before the fields are set."""
         if args:
             raise TypeError(f"{cls.__name__} takes keyword arguments only")
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                near = difflib.get_close_matches(name, names, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise TypeError(f"unknown SSH option {name!r}{hint}")
+        check_names(cls.__name__, options, cls.names())
         return super().__new__(cls)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of all options."""
+        return tuple(field.name for field in fields(cls))
 
     def __post_init__(self) -> None:
         """Check the values and convert each to its one form."""
