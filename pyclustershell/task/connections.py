@@ -82,6 +82,12 @@ class TaskConnections:
         self._layers.append((None if nodes is None else NodeSet(nodes), layer))
         self.forget_settings()
 
+    def layers(self) -> list[tuple[Optional[str], dict[str, Any]]]:
+        """Return the arguments of all calls of ``Task.configure_ssh()``: nodes and options."""
+        return [
+            (None if nodes is None else str(nodes), layer.given()) for nodes, layer in self._layers
+        ]
+
     def settings_of(
         self,
         node: str,

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from .. import platform
-from ..defaults import DEFAULTS, INFO_KEYS, TASK_DEFAULTS, Defaults, check_setting
+from ..defaults import (
+    DEFAULTS,
+    INFO_KEYS,
+    TASK_DEFAULTS,
+    TASK_INFO,
+    Defaults,
+    check_setting,
+)
 from ..engine.polling import polling_name
 from ..suggestions import did_you_mean
 from ..worker.registry import worker_class
+
+if TYPE_CHECKING:
+    from ..nodeset.topology import TopologyTree
 
 #: The default keys that the task reads. Classes can be set in place of names.
 DEFAULT_KEYS = (*TASK_DEFAULTS, "local_worker", "distant_worker")
@@ -49,6 +59,26 @@ def check_key(key: str, known: Iterable[str], others: Iterable[str], right: str)
         raise ValueError(f"unknown key {key!r}{near} (keys of your own begin with USER_)")
 
 
+class SettingsSnapshot(NamedTuple):
+    """All that was set in a task, for another one: see ``Task.settings_snapshot()``.
+
+    Attributes:
+        info: the info keys that were set.
+        default: the default keys.
+        layers: the arguments of ``Task.configure_ssh()``, call by call: nodes and options.
+        topology: the topology that was set or loaded; None for none.
+    """
+
+    info: dict[str, Any]
+    default: dict[str, Any]
+    layers: list[tuple[Optional[str], dict[str, Any]]]
+    topology: Optional[TopologyTree] = None
+
+    def __repr__(self) -> str:
+        # Options may be secrets.
+        return f"<SettingsSnapshot of {len(self.info)} info keys, {len(self.layers)} layers>"
+
+
 class TaskSettings:
     """The info keys and default keys of a task.
 
@@ -84,6 +114,16 @@ class TaskSettings:
     def is_set(self, info_key: str) -> bool:
         """Return True if an info key was set, in code or in defaults.conf."""
         return info_key in self._info_set
+
+    def given_info(self) -> dict[str, Any]:
+        """Return the info keys that were set and that the task reads."""
+        return {
+            key: value
+            for key, value in self.info.items()
+            if key in INFO_KEYS
+            and key != "engine"  # the default key of this name sets it
+            and (key not in TASK_INFO or self.is_set(key))
+        }
 
     def set_info(self, info_key: str, value: Any) -> None:
         """Set an info key. The value must have been checked: see :func:`check_info`."""

@@ -41,7 +41,7 @@ from .incoming import IncomingWorkers
 from .registry import ThreadRegistry, find_thread
 from .runner import RunAborted, TaskRunner
 from .scheduling import check_copy_options, make_command_worker, make_copy_worker
-from .settings import TaskSettings, check_info
+from .settings import SettingsSnapshot, TaskSettings, check_info
 from .thread import TaskThread, on_task_thread
 from .topology import TaskTopology
 
@@ -305,6 +305,36 @@ class Task(TaskGetters):
             NodeConfigurationError: options or configuration files are wrong for this node.
         """
         return self._connections.sources_of(node)
+
+    def settings_snapshot(self) -> SettingsSnapshot:
+        """Return all that was set in this task, for another one: see :meth:`adopt_settings`.
+
+        To be called on the task's thread.
+
+        Raises:
+            TopologyError: the topology file is wrong.
+        """
+        return SettingsSnapshot(
+            info=self._settings.given_info(),
+            default=dict(self._settings.default),
+            layers=self._connections.layers(),
+            topology=self._topology.tree,
+        )
+
+    def adopt_settings(self, snapshot: SettingsSnapshot) -> None:
+        """Set all that another task had set, in addition to what is set here.
+
+        Raises:
+            ValueError, TypeError, ConfigurationError: a value is wrong.
+        """
+        for key, value in snapshot.info.items():
+            self.set_info(key, value)
+        for key, value in snapshot.default.items():
+            self.set_default(key, value)
+        for nodes, options in snapshot.layers:
+            self.configure_ssh(nodes, **options)
+        if snapshot.topology is not None:
+            self.topology = snapshot.topology
 
     # -- commands and copies --
 

@@ -29,7 +29,7 @@ from ..records import (
 from ..results import Results
 from ..suggestions import did_you_mean
 from .context import WorkerContext
-from .store import NO_RETCODE, OWN_KEY, ResultStore, fold_failures
+from .store import NO_RETCODE, OWN_KEY, ResultStore, RunResults, fold_failures
 
 logger = logging.getLogger("pyclustershell.worker")
 
@@ -130,8 +130,7 @@ class Worker:
         """
         if self._context is not None:
             raise WorkerError(f"{self!r} has already been scheduled: make a new worker")
-        run_results = context.results if self.keep_results else None
-        self._store = ResultStore(context.engine, run_results, self, self._count_nodes())
+        self._store = self._make_store(context, context.results if self.keep_results else None)
         self._context = context
         self.task = context.task
         clients = self._make_clients(context)
@@ -139,6 +138,10 @@ class Worker:
         if not clients:
             context.engine.post(self._close)
         return clients
+
+    def _make_store(self, context: WorkerContext, run_results: Optional[RunResults]) -> ResultStore:
+        """Make the store of this worker's results, which the results of the run will include."""
+        return ResultStore(context.engine, run_results, self, self._count_nodes())
 
     def _count_nodes(self) -> int:
         """Return how many nodes or keys will have a result."""

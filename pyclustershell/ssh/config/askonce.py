@@ -60,6 +60,15 @@ class AskOnce:
     def __repr__(self) -> str:
         return f"<AskOnce {getattr(self._function, '__qualname__', 'function')}>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process has no answer yet: it asks once, too.
+        return type(self), (self._function,)
+
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that is called once."""
+        return self._function
+
     def _reset(self) -> None:
         self._memo = Memo()
         self._state = AnswerState.UNTRIED

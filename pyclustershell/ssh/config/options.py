@@ -193,13 +193,19 @@ class SSHOptions:
                 found.append(Setting(keyword, value, COMMAND_LINE, 0))
         return [*found, *self.overrides]
 
+    def given(self) -> dict[str, Any]:
+        """Return the options that are set, as arguments of SSHOptions."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: value
+            for name, value in values.items()
+            if value is not None and (value or name != "overrides")
+        }
+
     def over(self, base: SSHOptions) -> SSHOptions:
         """Return these options, and those of ``base`` that are not set here."""
-        settled = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name != "overrides" and getattr(self, field.name) is not None
-        }
+        settled = self.given()
+        settled.pop("overrides", None)
         if _has_proxy_command(cast("tuple[Setting, ...]", self.overrides)):
             settled.setdefault("proxy_jump", None)  # The stronger ProxyCommand wins over it.
         return replace(base, **settled, overrides=(*self.overrides, *base.overrides))
