@@ -500,8 +500,12 @@ def test_the_rights_of_a_group_are_for_that_group_only(
     source.write_text("new")
     source.chmod(0o640)
     owners: list[tuple[int, int]] = []
+    places: list[Path] = []
+    until_then: list[int] = []
 
     def fsetstat(_server: ScriptedSftp, number: int, fields: ReplyFields) -> Optional[bytes]:
+        if not until_then:
+            until_then.extend(stat.S_IMODE(p.stat().st_mode) for p in places[0].glob(".target.*"))
         fields.string()
         found = fields.attributes()
         if found.uid is None or found.gid is None:
@@ -517,6 +521,7 @@ def test_the_rights_of_a_group_are_for_that_group_only(
         with fresh_task() as task:
             nodes.configure(task)
             target = Path(nodes.path("dest", "target"))
+            places.append(target.parent)
             target.write_text("old")
             target.chmod(mode)
             group = target.stat().st_gid
@@ -525,6 +530,10 @@ def test_the_rights_of_a_group_are_for_that_group_only(
             assert task.max_retcode() == 0
         assert target.read_text() == "new"
         assert stat.S_IMODE(target.stat().st_mode) == expected
+    # Until it has its group, another group may do no more than everybody.
+    (before,) = until_then
+    assert before & 0o070 == before << 3 & 0o070
+    assert before & ~(mode & 0o640) & ~expected == 0
     asked = [(os.geteuid(), group)]
     if mode != 0o644 and not preserve:
         asked.append((4711, group))

@@ -473,9 +473,12 @@ class Upload:
 
     def _first_mode(self, entry: Entry, existing: Optional[Attributes]) -> int:
         """Return the mode of the new file: never more permissive than the final mode."""
-        if existing is not None and existing.mode is not None:
-            return existing.mode & entry.mode & 0o777
-        return entry.mode & 0o777
+        if existing is None or existing.mode is None:
+            return entry.mode & 0o777
+        mode = existing.mode & entry.mode
+        # Its owner and group change later: until then, group and others have what everybody has.
+        common = mode >> 6 & mode >> 3 & mode & stat.S_IRWXO
+        return mode & stat.S_IRWXU | common << 3 | common
 
     async def _keep_group(self, handle: bytes, owner: Attributes, about: bytes) -> bool:
         """Give a new file the group of the one that it replaces, whose owner cannot be kept.
