@@ -22,6 +22,7 @@ from typing import Any, Callable, Optional, TypeVar
 from .. import platform
 from ..defaults import DEFAULTS, config_paths
 from ..filetrust import why_refused
+from ..plainfile import file_or_pipe
 from ..suggestions import did_you_mean
 from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB
 from .options import THREE_CHOICES
@@ -180,7 +181,7 @@ class ClushConfig:
         # The keys that the command line sets.
         self._given: set[str] = set()
         if filename:
-            with open(filename, encoding="utf-8-sig") as file:
+            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
                 self._parser.read_file(file, filename)
             self.parsed = [filename]
         else:

@@ -10,6 +10,7 @@ import os
 import shlex
 from typing import Optional
 
+from ..plainfile import file_or_pipe
 from .program import Failure
 
 _SSHPASS = "sshpass"
@@ -51,7 +52,7 @@ def password_of(
 
 def _first_line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", opener=file_or_pipe) as file:
             return file.readline().rstrip("\n")
     except OSError as error:
         raise Failure(f"sshpass -f {path}: the password cannot be read: {error}") from None

@@ -14,6 +14,7 @@ from ..exceptions import (
     RangeSetException,
 )
 from ..nodeset import RESOLVER_NOGROUP, NodeSet
+from ..plainfile import file_or_pipe
 from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
 from .namedgroups import check_blanks, check_groups
 from .optionfiles import read_problem
@@ -171,7 +172,9 @@ class Targets:
         """The nodes of a host file: node sets between blanks; # begins a comment."""
         nodes = NodeSet()
         try:
-            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+            with open(
+                path, encoding="utf-8-sig", errors="surrogateescape", opener=file_or_pipe
+            ) as file:
                 for number, line in enumerate(file, 1):
                     for word in line.partition("#")[0].split():
                         nodes.update(self._pattern(f"{path}:{number}: {word!r}", word))

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Optional, Union
 
 from ..exceptions import TopologyError
+from ..plainfile import file_or_pipe
 from .nodeset import NodeSet
 
 __all__ = [
@@ -407,7 +408,7 @@ class TopologyParser(configparser.ConfigParser):
             NodeSetParseError: a pattern in it cannot be parsed.
         """
         try:
-            with open(filename, encoding="utf-8-sig") as file:
+            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
                 self.read_file(file, filename)
         except OSError as error:
             raise TopologyError(f"{filename}: {error.strerror}") from error
