@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import optparse
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from configparser import Error as ConfigParserError
@@ -26,10 +28,10 @@ from .clushconfig import KEYS, ClushConfig, ClushConfigError, make_config, why_u
 from .clushhooks import Hooks, PlainError
 from .console import has_terminal
 from .foldaxis import AXIS_WANTED, parse_fold_axis
-from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
+from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB, Display
 from .manner import OWN, Manner
 from .optionfiles import check_readable, problem_of
-from .options import OptionParser
+from .options import OptionParser, option_groups
 from .output import Output
 from .program import EXIT_INTERRUPTED, Call, Failure, UsageError, run_program
 from .suggest import near_name
@@ -51,6 +53,28 @@ _SSH_ONLY = {
 
 #: The options that name nodes, as words of a command.
 _TARGET_OPTIONS = ("-w", "-a", "--all", "-g", "--group", "--hostfile", "--machinefile")
+
+#: A keyword of ssh_config(5) with a value.
+_SETTING = re.compile(r"[A-Za-z]\w*\s*=")
+
+#: The long options that many programs have.
+_COMMON_OPTIONS = {
+    "--all",
+    "--color",
+    "--debug",
+    "--diff",
+    "--group",
+    "--help",
+    "--mode",
+    "--option",
+    "--options",
+    "--progress",
+    "--quiet",
+    "--remote",
+    "--user",
+    "--verbose",
+    "--version",
+}
 
 # Without a command, ssh starts the user's shell, which reads its commands from standard input.
 _LOGIN_SHELL = "exec $SHELL"
@@ -244,6 +268,28 @@ def _check_own(options: optparse.Values, words: Sequence[str]) -> None:
             raise UsageError(str(error)) from None
 
 
+def _as_ssh_option(text: str) -> str:
+    """A text of -o: options of ssh, or, as for ssh's own -o, one keyword with its value.
+
+    It becomes a value of clush.conf, in which a percent sign is written twice.
+    """
+    return (f"-o {shlex.quote(text)}" if _SETTING.match(text) else text).replace("%", "%%")
+
+
+def _stray_options(call: Call, words: Sequence[str]) -> list[str]:
+    """The words of a command that are options of this program, and hardly of another one."""
+    before = call.arguments[: len(call.arguments) - len(words)]
+    if before[-1:] == ["--"]:
+        return []
+    known: set[str] = {
+        name
+        for _, options in option_groups(make_parser(call))
+        for option in options
+        for name in option._long_opts
+    }
+    return [word for word in words[1:] if word.partition("=")[0] in known - _COMMON_OPTIONS]
+
+
 def _check_files(options: optparse.Values) -> None:
     """Refuse files that cannot be read, and empty paths: these would count as no option."""
     for name, path in (
@@ -295,7 +341,7 @@ def _check_copy(options: optparse.Values, sources: Sequence[str]) -> None:
 def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hooks) -> int:
     own = call.manner.own_words
     if own:
-        options.options = " ".join(options.options or ())
+        options.options = " ".join(map(_as_ssh_option, options.options or ()))
         _check_own(options, words)
     set_std_group_resolver_config(options.groupsconf)
     resolver = std_group_resolver()
@@ -320,6 +366,12 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
         _check_names(nodes)
         for problem in targets.warnings:
             display.vprint_err(VERB_STD, f"{call.prog}: {problem}")
+        for word in _stray_options(call, words) if not (options.copy or options.rcopy) else ():
+            display.vprint_err(
+                VERB_STD,
+                f"{call.prog}: {word} is a part of the command: write options of {call.prog} "
+                "before the command, or -- before it if that is right",
+            )
     terminal = has_terminal(sys.stdin)
     copying = options.copy or options.rcopy
     interactive = not words and not copying and not options.explain and terminal
@@ -409,6 +461,8 @@ def _make_config(call: Call, options: optparse.Values) -> Any:
     except (ConfigParserError, OSError, UnicodeError) as error:
         place = f"--conf {options.conf!r}" if options.conf else "clush.conf"
         raise Failure(f"{place}: {why_unreadable(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"-O: {error}: write %% for a percent sign") from None
     if options.mode:
         if options.mode not in config.modes():
             raise UsageError(config.unknown_mode(options.mode))
@@ -425,7 +479,7 @@ def _start_logging(call: Call, verbosity: int) -> None:
     if verbosity >= VERB_DEBUG:
         logging.basicConfig(level=logging.DEBUG)
         logging.debug("%s: STARTING DEBUG", call.prog)
-    else:
+    elif verbosity > VERB_QUIET:
         call.show_warnings()
 
 

@@ -259,7 +259,9 @@ class ClushConfig:
 
     def is_set(self, key: str) -> bool:
         """True if the command line or a file sets a key."""
-        return key in self._given or self._section(key) != _MAIN or key not in self._built_in
+        if key in self._given or self._section(key) != _MAIN:
+            return True
+        return self._parser.has_option(_MAIN, key) and key not in self._built_in
 
     @property
     def verbosity(self) -> int:

@@ -23,6 +23,7 @@ from .program import EXIT_FAILED, EXIT_INTERRUPTED, Call, Failure, UsageError
 from .progress import Counter, Progress, StatusLine
 
 if TYPE_CHECKING:
+    from ..ssh.config.askonce import AskOnce
     from ..task import Task
 
 #: The exit status that -S takes for a node that timed out.
@@ -83,6 +84,8 @@ class Session:
         self.prog = call.prog
         self.own = call.manner.own_words
         self._password: Optional[str] = None
+        # What was typed for the connections, by option.
+        self._answers: dict[str, AskOnce] = {}
         self._forwards = not (
             watching or options.nostdin or sys.stdin is None or sys.stdin.isatty()
         )
@@ -105,7 +108,7 @@ class Session:
         password = None
         if config.password_prompt:
             display.vprint(VERB_VERB, f"[{mode}] password prompt enabled")
-            password = self.hooks.ask_password()
+            password = ask("Password: ") if self.own else self.hooks.ask_password()
         from .sshpass import password_of
 
         for_ssh, self._password = password_of(config.ssh_path, password)
@@ -120,7 +123,8 @@ class Session:
         """Give an answer to all connections. A password is tried on one node first."""
         from ..ssh.config.askonce import AskOnce
 
-        self.task.configure_ssh(**{option: AskOnce(lambda _node: secret)})
+        answer = self._answers[option] = AskOnce(lambda _node: secret)
+        self.task.configure_ssh(**{option: answer})
 
     # -- commands --
 
@@ -342,6 +346,9 @@ class Session:
         kind = JsonCopyHandler if options.json else CopyHandler
         handler = kind(len(sources), reverse, display, self.prog, self.call.manner, progress)
         limit = timeouts[1] if timeouts[1] > 0 else None
+        # Several copies under one name would replace each other, or be mixed.
+        several = self.own and not reverse and len(sources) > 1
+        into: dict[str, Any] = {"into": True} if several and options.worker in (None, "ssh") else {}
         try:
             for source, dest in zip(sources, dests):
                 self.task.copy(
@@ -354,6 +361,7 @@ class Session:
                     reverse=reverse,
                     stderr=True if reverse or self.own else None,
                     tree=False if options.worker else None,
+                    **into,
                 )
         except TaskError as error:
             raise TopologyError(f"{error}") from error
@@ -459,6 +467,10 @@ class Session:
         failures = [
             (NodeSet.fromlist(map(str, keys)), failure) for failure, keys in task.iter_failures()
         ]
+        for option, answer in self._answers.items():
+            if answer.refused_by:
+                others = ": it was not tried on other nodes" if len(nodes or ()) > 1 else ""
+                self._say(f"the {option} was refused by {answer.refused_by}{others}")
         unreached: set[str] = set()
         for failed, failure in sorted(failures, key=lambda item: by_size(item[0])):
             unreached.update(failed)

@@ -85,7 +85,11 @@ class Call:
 
 
 class _Complaints(logging.Handler):
-    """Prints log messages of level WARNING and above as the program's."""
+    """Prints log messages of level WARNING and above as the program's.
+
+    Messages with the attribute ``also_told_by`` are left out: the program tells what they say once
+    for all nodes, from what the attribute names.
+    """
 
     def __init__(self, call: Call) -> None:
         super().__init__(logging.WARNING)
@@ -93,6 +97,8 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
+        if hasattr(record, "also_told_by"):
+            return
         self._call.complain(f"{self._call.prog}: {record.getMessage()}")
 
 

@@ -409,5 +409,9 @@ class CommandKill(RemoteCleanup):
 
     def _note_left_running(self, reason: str) -> None:
         node = self.connection.settings.node
-        logger.warning("%s: the command may still be running: %s", node, reason)
+        logger.warning(
+            "%s: the command may still be running: %s",
+            *(node, reason),
+            extra={"also_told_by": "Task.iter_left_running()"},
+        )
         self._cleanups.note_left_running(node, reason)

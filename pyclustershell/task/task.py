@@ -726,7 +726,7 @@ class Task(TaskGetters):
             tree: False to connect directly in spite of a topology: see :meth:`load_topology`.
             ssh: options for this copy's connections; they win over all others.
             **options: ``follow_symlinks``, ``inplace``, ``skip_unchanged``, ``checksum``,
-                ``fsync``: see WorkerSsh.
+                ``fsync``, ``into``: see WorkerSsh.
 
         Returns:
             The scheduled worker.

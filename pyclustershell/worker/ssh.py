@@ -232,6 +232,8 @@ class WorkerSsh(CommandWorker, DistantWorker):
         checksum: True to compare contents in place of times, with ``skip_unchanged``. The file on
             the node is then read over SFTP.
         fsync: True to flush files on the nodes to disk before they get their names.
+        into: True if the destination on the nodes must be a directory that exists: a copy gets the
+            name of its source in it. For a reverse copy, this is always so.
         topology: the gateways that lead to the nodes, a TopologyTree; None to connect directly.
 
     Raises:
@@ -259,6 +261,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
         skip_unchanged: bool = False,
         checksum: bool = False,
         fsync: bool = False,
+        into: bool = False,
         topology: Optional[TopologyTree] = None,
     ) -> None:
         super().__init__(handler, timeout, stderr, autoclose)
@@ -271,6 +274,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
             skip_unchanged=skip_unchanged,
             checksum=checksum,
             fsync=fsync,
+            into=into,
         )
         if ssh is not None and not isinstance(ssh, SSHOptions):
             # The value is not shown: it may have a password.
@@ -309,7 +313,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
             if not self.dest:
                 raise ValueError(f"no destination for the copy of {self.source!r}: set dest=")
             options = CopyOptions(
-                self.preserve, follow_symlinks, inplace, skip_unchanged, checksum, fsync
+                self.preserve, follow_symlinks, inplace, skip_unchanged, checksum, fsync, into
             )
             self._copy = CopyRequest(self.source, self.dest, reverse, options)
 

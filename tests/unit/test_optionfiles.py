@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from pyclustershell.cli import clubak, clush, nodeset
+from pyclustershell.cli.manner import OWN
 from pyclustershell.cli.optionfiles import read_problem, write_problem
+from pyclustershell.cli.program import Call
 from pyclustershell.nodeset import set_std_group_resolver
 
 MAINS = {"pyclush": clush.main, "pynodeset": nodeset.main, "pyclubak": clubak.main}
@@ -151,6 +155,65 @@ def test_wrong_options_of_ssh_in_clush_conf_name_the_file(run: Any, tmp_path: Pa
         assert done.err.startswith(f"pyclush: {place}: [mode:{mode}] fanout is"), done
     done = run("pyclush", "--conf", conf, "-m", "other", "-f", "2", "--dry-run", "-w", "n1", "true")
     assert "other.conf: [mode:other] ssh_options: -F 'absent': there is no such" in done.err
+
+
+def test_a_keyword_may_follow_o_as_for_ssh(run: Any) -> None:
+    """The errors about host keys say so."""
+    texts = ("Port=2222", "-o User=me", "ProxyCommand=nc %h 22", "-F none")
+    options = [word for text in texts for word in ("-o", text)]
+    shown = run("pyclush", "--explain", "n1", *options).out
+    for row in (r"port +2222  \[-o\]", r"user +me  \[-o\]", r"proxy_command +nc n1 22  \[-o\]"):
+        assert re.search(row, shown), shown
+    done = run("pyclush", "-O", "command_prefix=a %h", "-w", "n1", "true")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("pyclush: -O: ")
+    assert done.err.endswith(": write %% for a percent sign\n")
+
+
+# -- options after the command --
+
+
+def test_options_of_the_program_in_the_command_are_told(run: Any) -> None:
+    """They are sent all the same: the command may be another program's."""
+
+    def said(*arguments: str) -> tuple[str, str]:
+        done = run("pyclush", "-R", "exec", "-w", "n1", *arguments)
+        assert done.code == 0
+        return done.out, done.err
+
+    hint = "is a part of the command: write options of pyclush before the command, or -- before it"
+    out, err = said("echo", "x", "--dry-run", "--fanout=3")
+    assert out.split() == ["n1:", "x", "--dry-run", "--fanout=3"]
+    assert re.findall(r"pyclush: (\S+) (.*) if that is right\n", err) == [
+        ("--dry-run", hint),
+        ("--fanout=3", hint),
+    ]
+    # Options that many programs have; one word; told apart; quiet; no option of pyclush.
+    for arguments in (
+        ("echo", "--version", "--all"),
+        ("echo --dry-run",),
+        ("--", "echo", "--dry-run"),
+        ("-q", "echo", "--dry-run"),
+        ("echo", "--dry", "-w"),
+    ):
+        assert said(*arguments)[1] == ""
+
+
+# -- messages of the log --
+
+
+def test_what_the_summary_tells_is_not_told_again_for_each_node(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = logging.getLogger("pyclustershell.ssh")
+    call = Call("pyclush", [], OWN)
+    call.show_warnings()
+    try:
+        logger.warning("n1: once", extra={"also_told_by": "Task.iter_left_running()"})
+        logger.warning("n1: twice")
+    finally:
+        call.close()
+    assert capsys.readouterr().err == "pyclush: n1: twice\n"
 
 
 # -- modes --

@@ -102,6 +102,11 @@ class AskOnce:
         """The node that tries the answer first, or has tried it."""
         return self._first_node
 
+    @property
+    def refused_by(self) -> str:
+        """The node that has refused the answer, so that it is sent to no other one; '' if none."""
+        return self._first_node if self._state is AnswerState.REFUSED else ""
+
     def claim(self, node: str, wake: Callable[[], Any]) -> AnswerState:
         """Return the next step of a connection that needs the answer; see :class:`AnswerState`.
 

@@ -121,14 +121,15 @@ class Upload:
         existing = await self._files.look(dest)
         if existing is not None and existing.is_directory:
             return names.join(dest, names.base_name(_with_slashes(self._source.path)))
+        as_directory = "No such directory" if existing is None else "Not a directory"
+        if self._options.into and (existing is None or existing.mode is not None):
+            raise self._session.error(dest, as_directory)
         if first.kind is Kind.DIRECTORY:
             if existing is not None and existing.mode is not None:
-                raise self._session.error(dest, "Not a directory")
+                raise self._session.error(dest, as_directory)
             return dest.rstrip(b"/") or dest
         if dest.endswith(b"/"):
-            raise self._session.error(
-                dest, "No such directory" if existing is None else "Not a directory"
-            )
+            raise self._session.error(dest, as_directory)
         return dest
 
     def _is_below_a_failure(self, entry: Entry) -> bool:
