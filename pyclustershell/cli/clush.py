@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from configparser import Error as ConfigParserError
 from contextlib import ExitStack
-from typing import Any, Optional, cast
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 from .. import platform
 from ..defaults import DEFAULTS
@@ -36,6 +36,9 @@ from .output import Output
 from .program import EXIT_INTERRUPTED, Call, Failure, UsageError, run_program
 from .suggest import near_name
 from .targets import Targets
+
+if TYPE_CHECKING:
+    from .spreading import Spreading
 
 PROGRAM = "pyclush"
 
@@ -140,6 +143,7 @@ def make_parser(call: Call) -> OptionParser:
     else:
         parser.set_defaults(
             raw=False,
+            processes=None,
             demo=False,
             json=False,
             dry_run=False,
@@ -198,6 +202,12 @@ def _install_own_options(parser: OptionParser) -> None:
         metavar="NODE",
         help="print the settings of the connection to NODE, and where each comes from; connect to "
         "nothing",
+    )
+    add.add_option(
+        "--processes",
+        dest="processes",
+        metavar="N",
+        help="share the nodes out among N processes; auto: one for each core",
     )
     add.add_option(
         "--ask-pass",
@@ -383,6 +393,10 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
         raise UsageError("no command: write it after the options, such as: -w node1 uname -r")
     if own:
         _check_ssh_options(options, config)
+    if options.processes is not None:
+        from .spreading import check_processes
+
+        check_processes(options, interactive)
     if options.dry_run:
         _print_plan(call, options, config, nodes, words)
         return 0
@@ -393,6 +407,7 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
     from .clushsession import Session
 
     task = task_self()
+    spreading: Optional[Spreading] = None
     with ExitStack() as stack:
         try:
             watching = hooks.interaction or (
@@ -400,7 +415,13 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
             )
             display.vprint(VERB_DEBUG, f"User interaction: {watching}")
             _configure(task, call, options, config, display, nodes, hooks, stack)
-            session = Session(call, options, config, display, task, nodes, hooks, watching)
+            if options.processes is not None and not options.explain:
+                from .spreading import Spreading
+
+                spreading = Spreading(task, options.processes)
+            session = Session(
+                call, options, config, display, task, nodes, hooks, watching, spreading
+            )
             session.prepare()
             if options.explain:
                 from .explain import explain
@@ -421,8 +442,12 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
             # The calling thread gets a new task later: this one has the command line's settings.
             # The servers of --demo stop after this: they end the commands.
             task.abort(kill=True)
+            left = list(task.iter_left_running())
+            if spreading is not None:
+                spreading.close()
+                left += spreading.left_running()
             if own:
-                _print_left_running(call, display, task)
+                _print_left_running(call, display, left)
 
 
 def _print_plan(
@@ -435,6 +460,8 @@ def _print_plan(
     """Print what a run would do."""
     call.write(f"nodes ({len(nodes)}): {nodes}\n")
     call.write(f"at once: {min(config.fanout, len(nodes))}\n")
+    if options.processes is not None:
+        call.write(f"processes: {options.processes}\n")
     if options.copy or options.rcopy:
         from .copying import default_dest
 
@@ -658,8 +685,10 @@ def _start_demo(task: Any, nodes: NodeSet, stack: ExitStack) -> str:
     return str(task.info("ssh_options"))
 
 
-def _print_left_running(call: Call, display: Display, task: Any) -> None:
-    for reason, nodes in sorted(task.iter_left_running()):
+def _print_left_running(
+    call: Call, display: Display, left: Sequence[tuple[str, list[str]]]
+) -> None:
+    for reason, nodes in sorted(left):
         names = display.counted(NodeSet.fromlist(nodes))
         display.vprint_err(
             VERB_STD, f"{call.prog}: {names}: the command may still be running: {reason}"

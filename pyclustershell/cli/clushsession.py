@@ -25,6 +25,7 @@ from .progress import Counter, Progress, StatusLine
 if TYPE_CHECKING:
     from ..ssh.config.askonce import AskOnce
     from ..task import Task
+    from .spreading import Spreading
 
 #: The exit status that -S takes for a node that timed out.
 RC_TIMEOUT = 255
@@ -52,6 +53,7 @@ class Session:
         nodes: the nodes of the command line.
         hooks: asks the user.
         watching: True if a user may press Enter while a command runs.
+        spreading: the worker processes; None if this one does the work.
 
     Attributes:
         prefix: the words before each command.
@@ -70,6 +72,7 @@ class Session:
         nodes: NodeSet,
         hooks: Hooks,
         watching: bool,
+        spreading: Optional[Spreading] = None,
     ) -> None:
         self.call = call
         self.options = options
@@ -79,6 +82,7 @@ class Session:
         self.nodes = nodes
         self.hooks = hooks
         self.watching = watching
+        self._spreading = spreading
         self.interactive = False
         self.prefix = platform.split_words(config.command_prefix or "")
         self.prog = call.prog
@@ -122,8 +126,9 @@ class Session:
     def _answer(self, option: str, secret: str) -> None:
         """Give an answer to all connections. A password is tried on one node first."""
         from ..ssh.config.askonce import AskOnce
+        from .sshpass import Answer
 
-        answer = self._answers[option] = AskOnce(lambda _node: secret)
+        answer = self._answers[option] = AskOnce(Answer(secret))
         self.task.configure_ssh(**{option: answer})
 
     # -- commands --
@@ -146,24 +151,33 @@ class Session:
         )
         progress = self._progress(len(nodes or ()))
         handler = self._handler(nodes, progress)
-        worker: Any
         limit = self.config.command_timeout
+        job = {
+            # Not the text: an argument may have bytes that are not text in this locale.
+            "command": os.fsencode(command),
+            "timeout": limit if limit > 0 else None,
+            "remote": self.options.remote != "no",
+            "tree": False if self.options.worker else None,
+            "stdin": self._forwards or self._password is not None,
+        }
         try:
-            worker = self.task.shell(
-                # Not the text: an argument may have bytes that are not text in this locale.
-                os.fsencode(command),
-                nodes=nodes,  # type: ignore[arg-type]
-                key=None if nodes is not None else LOCAL,
-                handler=handler,
-                timeout=limit if limit > 0 else None,
-                remote=self.options.remote != "no",
-                tree=False if self.options.worker else None,
-                stdin=self._forwards or self._password is not None,
-            )
+            worker = self._schedule(nodes, handler, job)
         except TaskError as error:
             raise TopologyError(f"{error}") from error
         self._connect_input(worker)
         return self._execute(nodes, worker, handler, progress)
+
+    def _schedule(self, nodes: Optional[NodeSet], handler: Any, job: dict[str, Any]) -> Any:
+        """Schedule a command or copy, in this process or in several ones; returns the worker."""
+        if self._spreading is not None and nodes is not None:
+            worker: Any = self._spreading.make_worker(nodes, handler, job)
+        elif "source" in job:
+            worker = self.task.copy_worker(nodes=nodes, handler=handler, **job)  # type: ignore[arg-type]
+        else:
+            key = None if nodes is not None else LOCAL
+            worker = self.task.command_worker(nodes=nodes, key=key, handler=handler, **job)
+        self.task.schedule(worker)
+        return worker
 
     def _handler(self, nodes: Optional[NodeSet], progress: Progress) -> OutputHandler:
         display, manner = self.display, self.call.manner
@@ -351,18 +365,17 @@ class Session:
         into: dict[str, Any] = {"into": True} if several and options.worker in (None, "ssh") else {}
         try:
             for source, dest in zip(sources, dests):
-                self.task.copy(
-                    source,
-                    dest,
-                    nodes,
-                    handler=handler,
-                    timeout=limit,
-                    preserve=bool(options.preserve_flag),
-                    reverse=reverse,
-                    stderr=True if reverse or self.own else None,
-                    tree=False if options.worker else None,
+                job = {
+                    "source": source,
+                    "dest": dest,
+                    "timeout": limit,
+                    "preserve": bool(options.preserve_flag),
+                    "reverse": reverse,
+                    "stderr": True if reverse or self.own else None,
+                    "tree": False if options.worker else None,
                     **into,
-                )
+                }
+                self._schedule(nodes, handler, job)
         except TaskError as error:
             raise TopologyError(f"{error}") from error
         progress.watch(self.task, len(nodes) * len(sources))

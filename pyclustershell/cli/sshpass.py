@@ -56,3 +56,17 @@ def _first_line(path: str) -> str:
             return file.readline().rstrip("\n")
     except OSError as error:
         raise Failure(f"sshpass -f {path}: the password cannot be read: {error}") from None
+
+
+class Answer:
+    """A secret that was typed, as a function of the node. Other processes can be sent it."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "<Answer>"
+
+    def __call__(self, _node: str) -> str:
+        """Return the secret."""
+        return self._secret

@@ -130,7 +130,8 @@ def make_worker(
         task: the task that will run it.
         nodes: the nodes.
         job: the arguments of ``Task.copy_worker()``, if there is a ``source``; else those of
-            ``Task.command_worker()``, and ``input``: bytes for the commands' standard input.
+            ``Task.command_worker()``, and ``input``: bytes for the commands' standard input, which
+            is empty without ``input`` and ``stdin``.
         handler: the worker's event handler.
 
     Raises:
@@ -141,7 +142,8 @@ def make_worker(
         return task.copy_worker(options.pop("source"), options.pop("dest"), nodes, **options)
     data = options.pop("input", None)
     command = options.pop("command")
-    worker: Any = task.command_worker(command, nodes, stdin=data is not None, **options)
+    options["stdin"] = bool(data is not None or options.get("stdin"))
+    worker: Any = task.command_worker(command, nodes, **options)
     if data is not None:
         worker.write(data)
         worker.set_write_eof()
