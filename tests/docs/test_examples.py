@@ -58,6 +58,16 @@ node3: timed out
 node4: Connection refused
 healthy: node1
 """,
+    "dask_workers.py": """\
+ok: node[1-9]
+exit status 1: node[10-20]
+""",
+    "topology.py": """\
+gw1 leads to 4 nodes
+gw2 leads to 4 nodes
+up: node[1-8]
+up without gw1: node[1-8]
+""",
     "timer_and_port.py": """\
 echo one -> one
 echo two -> two
@@ -82,6 +92,9 @@ NEEDS = {"progress.py": "rich"}
 def test_an_example_prints_its_expected_output(name: str) -> None:
     if name in NEEDS:
         require(NEEDS[name])
+    if name == "dask_workers.py":
+        # Not one of the packages for the tests: it brings many others.
+        pytest.importorskip("distributed", reason="distributed (Dask) is not installed")
     done = subprocess.run(
         # Old paramiko with new cryptography warns when it is imported.
         [sys.executable, "-W", "ignore", str(EXAMPLES / name)],

@@ -424,6 +424,26 @@ def test_a_worker_of_an_executor_dies(cluster: LoopbackCluster) -> None:
         assert "BrokenProcessPool" in later.failures()[0][0]
 
 
+def test_a_worker_of_dask_dies_and_nothing_runs_twice(cluster: LoopbackCluster) -> None:
+    reason = "distributed (Dask) is not installed: it is no package for the tests"
+    distributed: Any = pytest.importorskip("distributed", reason=reason)
+    with Spread(1, config_files=cluster.ssh_config) as spread:
+        spread.run("rm -f ~/mark", NODES)
+    workers = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with workers, distributed.Client(workers) as client:
+        options = {"shard_size": 10, "config_files": cluster.ssh_config}
+        with Spread(executor=client.get_executor(), **options) as spread:
+            with spread.start("echo x >> ~/mark; sleep 1", NODES) as run:
+                names = list(NodeSet(NODES))
+                wait_until(lambda: sum(running(cluster.home(node)) for node in names) >= 20)
+                os.kill(next(iter(workers.workers.values())).pid, signal.SIGKILL)
+                found = run.results(50)
+            assert len(found) == 60
+            assert {type(it.failure) for it in found.values()} == {ShardError, type(None)}
+            again = spread.run("cat ~/mark", NODES)
+            assert {it.text for it in again.values()} == {"x"}
+
+
 def test_run_shard_takes_plain_data(cluster: LoopbackCluster) -> None:
     with Spread(1, config_files=cluster.ssh_config) as spread:
         settings = spread._settings()
