@@ -89,6 +89,7 @@ class _Process:
         # The shards that have ended, and whose commands are being killed.
         self.going: dict[str, Shard] = {}
         self.reader: Optional[threading.Thread] = None
+        self._shutting_down = threading.Lock()
         try:
             self.executor = ProcessPoolExecutor(
                 1, mp_context=context, initializer=begin, initargs=(theirs,)
@@ -111,6 +112,20 @@ class _Process:
         """Send a message; it is lost if the process has ended."""
         with suppress(OSError):
             self.connection.send_bytes(pickle.dumps(message))
+
+    def kill(self) -> None:
+        """End the process at once."""
+        if self.process is not None:
+            self.process.kill()
+
+    def shut_down(self) -> None:
+        """Have the process end when it has nothing to do, and wait for the executor's thread.
+
+        One call after the other: on Python 3.9, two calls of ``shutdown()`` at once can fail, and a
+        call that does not wait leaves descriptors to the thread.
+        """
+        with self._shutting_down:
+            self.executor.shutdown(wait=True)
 
     def how_ended(self) -> str:
         """Say how the process has ended."""
@@ -314,7 +329,7 @@ class Slot:
         how = process.how_ended()
         process.ready.set()
         process.closed.set()
-        process.executor.shutdown(wait=False)
+        process.shut_down()
         process.connection.close()
         for shard in process.going.values():
             shard.on_gone()
@@ -361,12 +376,10 @@ class Slot:
             return {}
         process.ready.wait(patience)
         process.closed.wait(patience)
-        process.executor.shutdown(wait=False)
-        if process.process is not None:
-            process.process.join(patience)
-            if process.process.is_alive():
-                process.process.kill()
-        process.executor.shutdown(wait=True)
+        last_means = threading.Timer(patience, process.kill)
+        last_means.start()
+        process.shut_down()
+        last_means.cancel()
         if process.reader is not None:
             process.reader.join(patience)
         return process.left
