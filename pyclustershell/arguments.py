@@ -293,6 +293,24 @@ def check_no_zero_byte(name: str, value: bytes) -> None:
         )
 
 
+#: OpenSSH ends a connection for a packet of more than 256 KiB (PACKET_MAX_SIZE in its packet.h); a
+#: request has some fields and padding besides. RFC 4253 6.1 asks servers for 35,000 bytes only.
+LONGEST_REQUEST = 256 * 1024 - 64
+
+
+def check_command_size(command: bytes) -> None:
+    """Check that a server can take a command in one packet.
+
+    Raises:
+        ValueError: it is too long.
+    """
+    if len(command) > LONGEST_REQUEST:
+        raise ValueError(
+            f"the command has {len(command)} bytes, and SSH servers take at most "
+            f"{LONGEST_REQUEST}: copy a script to the nodes, or run 'sh -s' and write() it there"
+        )
+
+
 def check_input(data: Any) -> bytes:
     """Check bytes that a program writes to commands.
 

@@ -10,16 +10,13 @@ from typing import IO, Any, Optional
 from .. import platform
 from ..event import EventHandler
 from ..nodeset import NodeSet
+from ..ssh.sftp.names import file_name
 from .labelled import VERB_QUIET, VERB_STD, VERB_VERB, Display, by_size
 from .manner import Manner
 from .progress import Progress
 
 #: The number of files of --outdir, and of --errdir, that are open at once.
 _OPEN_FILES = 64
-
-# Characters that no name of a file can have, or that lead to another directory, drive or stream.
-_NOT_ON_POSIX = "/\0"
-_NOT_ON_WINDOWS = _NOT_ON_POSIX + '<>:"|?*\\'
 
 
 class OutputHandler(EventHandler):
@@ -250,20 +247,8 @@ class CopyHandler(OutputHandler):
             self._display.vprint(VERB_VERB, f"`{source}' -> {nodes}:`{dest}'")
 
 
-def file_name(node: str) -> str:
-    """Return the name of a node's file: the node's own, if a file can have it.
-
-    Names of nodes come from files and groups: none may lead to another directory. Characters that
-    cannot be in the name of a file are written as in URLs: ``ssh://node1`` is ``ssh:%2F%2Fnode1``.
-    """
-    refused = _NOT_ON_WINDOWS if platform.WINDOWS_PATHS else _NOT_ON_POSIX
-    if node in (".", ".."):
-        refused = "."
-    return "".join(f"%{ord(char):02X}" if char in refused else char for char in node)
-
-
 class NodeFiles:
-    """A file for each node, named by :func:`file_name`. Few of them are open at once.
+    """A file for each node, named by its ``file_name()``. Few of them are open at once.
 
     Args:
         directory: where they are; it is made if it does not exist.
@@ -283,7 +268,7 @@ class NodeFiles:
                 pass
 
     def _path(self, node: str) -> str:
-        return os.path.join(self._directory, file_name(node))
+        return os.path.join(self._directory, file_name(node, platform.WINDOWS_PATHS))
 
     def write(self, node: str, line: bytes) -> None:
         """Append a line. Raises OSError if it cannot be written."""

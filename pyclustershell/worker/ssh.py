@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .. import platform
-from ..arguments import check_command, check_flags, check_no_zero_byte, check_path
+from ..arguments import (
+    check_command,
+    check_command_size,
+    check_flags,
+    check_no_zero_byte,
+    check_path,
+)
 from ..engine.engine import Engine
 from ..exceptions import CopyError, NodeError, WorkerError
 from ..nodeset import NodeSet
@@ -17,7 +23,7 @@ from ..ssh.config.memo import LookupPending
 from ..ssh.config.options import SSHOptions
 from ..ssh.sftp.copyoptions import CopyOptions
 from ..ssh.sftp.localpaths import Placed
-from ..ssh.sftp.names import why_unsafe
+from ..ssh.sftp.names import file_name, why_unsafe
 from .command import CommandClient, CommandWorker
 from .context import WorkerContext
 from .worker import DistantWorker
@@ -152,7 +158,8 @@ class CopyRequest:
             CopyError: this host can have no file of this name.
         """
         # The source is a path of the node: only '/' divides it, also on Windows.
-        name = f"{posixpath.basename(self.source.rstrip('/'))}.{node}"
+        base = posixpath.basename(self.source.rstrip("/"))
+        name = f"{base}.{file_name(node, platform.WINDOWS_PATHS)}"
         reason = why_unsafe(os.fsencode(name), platform.WINDOWS_PATHS)
         if reason is not None:
             cause = f"{name!r} cannot be the name of a copy on this host: {reason}"
@@ -301,6 +308,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
         )
         # OpenSSH's server ends the connection for it, and others cut the command there.
         check_no_zero_byte("command", self.encoded_command)
+        check_command_size(self.encoded_command)
         self._copy: Optional[CopyRequest] = None
         self._shared_source: Optional[Source] = None
         #: The files of a reverse copy, and of those that run at the same time.

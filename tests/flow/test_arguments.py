@@ -149,6 +149,11 @@ CALLS: dict[str, tuple[Call, type[Exception], str]] = {
         ValueError,
         r"^command=b'echo \\x00x' has a zero byte, .*: leave it out$",
     ),
+    "a command that is too long": (
+        lambda task: task.shell("x" * 300_000, nodes="n1"),
+        ValueError,
+        r"^the command has 300000 bytes, and SSH servers take at most 262080: copy a script",
+    ),
     "zero byte in a source": (
         lambda task: task.copy("a\0b", "/tmp", "n1"),
         ValueError,

@@ -666,3 +666,10 @@ def test_settings_are_equal_where_every_one_of_them_is(cache: ConfigCache) -> No
         other = dataclasses.replace(second, **{field.name: object()})
         assert first != other
     assert first != "a string"
+
+
+def test_an_environment_variable_that_no_server_takes(cache: ConfigCache) -> None:
+    options = SSHOptions(env={"TOKEN": "geheim" * 50_000})
+    with pytest.raises(NodeConfigurationError, match=r"TOKEN has 300005 bytes, .*262080") as caught:
+        resolve("node1", options, config_cache=cache)
+    assert "geheim" not in str(caught.value)

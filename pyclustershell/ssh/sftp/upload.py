@@ -169,7 +169,8 @@ class Upload:
         except CopyError as error:
             existing = await self._files.look(target)
             if existing is None:
-                raise
+                better = await self._explain(error, entry, target)
+                raise better from _cause(better, error)
             if existing.mode is not None and not existing.is_directory:
                 raise self._session.error(target, "Not a directory") from error
             if self._keeps_links(entry):
@@ -297,6 +298,9 @@ class Upload:
         reason: str,
         advice: str = "inplace=True writes over the file under its own name",
     ) -> CopyError:
+        too_long = names.why_too_long(path)
+        if too_long is not None:
+            return self._session.error(path, too_long, codec.FAILURE)
         return self._session.error(
             path,
             f"the server does not rename another file to this name ({reason}), so nothing was "
@@ -394,11 +398,12 @@ class Upload:
         mode = Attributes(mode=self._first_mode(entry, found.existing))
         try:
             handle = await files.open(path, flags, mode, about)
-        except CopyError:
+        except CopyError as error:
             if path in self._session.temporaries:
                 await succeeded(files.remove(path))
                 self._session.temporaries.discard(path)
-            raise
+            better = await self._explain(error, entry, about)
+            raise better from _cause(better, error)
         if flag == codec.OPEN_EXCLUSIVE:
             self._session.temporaries.add(path)
         try:
@@ -531,10 +536,13 @@ class Upload:
         if error.status != codec.FAILURE:
             return error
         found = await self._files.file_system(path)
+        if found is not None and found.read_only:
+            return self._session.error(path, "Read-only file system", error.status)
         if found is None or found.free > entry.size:
             return self._session.error(
                 path,
-                f"{_reason(error)}; the server gives no reason, a quota may be used up",
+                f"{_reason(error)}: the server gives no reason (a full or read-only file system, a "
+                "used-up quota, a file in use ...)",
                 error.status,
             )
         return self._session.error(
