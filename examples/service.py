@@ -41,7 +41,7 @@ async def ask(request: web.Request) -> web.Response:
     command = QUESTIONS.get(request.match_info["name"])
     if command is None:
         raise web.HTTPNotFound(text=f"the questions are {', '.join(QUESTIONS)}")
-    results = await request.app[SESSION].run(command, nodes_of(request), timeout=10)
+    results = await request.app[SESSION].run(command, nodes_of(request), timeout=30)
     return web.json_response(results.to_dicts())
 
 

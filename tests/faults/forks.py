@@ -134,11 +134,24 @@ def running(cluster: LoopbackCluster) -> None:
             if not stop.is_set():
                 worker.task.shell("exit 5", key="loop", handler=self)
 
-    remote = task.shell("read line; echo $line", nodes=",".join(NODES), stdin=True)
+    started = threading.Event()
+    waiting = {*NODES}
+
+    class Started(EventHandler):
+        """Notes when all commands run."""
+
+        def ev_pickup(self, worker: Any, node: Any) -> None:
+            waiting.discard(node)
+            if not waiting:
+                started.set()
+
+    remote = task.shell(
+        "read line; echo $line", nodes=",".join(NODES), stdin=True, handler=Started()
+    )
     task.shell("exit 5", key="loop", handler=Again())
     task.resume()
-    started = threading.Event()
-    task.post(started.set)
+    # Not before: the cluster's threads are in the middle of key exchanges, and a child that is made
+    # while another thread is in OpenSSL may inherit a lock of OpenSSL's that nobody gives back.
     assert started.wait(_DEADLINE)
     try:
         for in_child in (lambda: None, lambda: run(task_self(), cluster), task.join):

@@ -16,6 +16,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Callable
 
 from pyclustershell import EventHandler, Task, task_self
@@ -58,13 +60,24 @@ def local(task: Task) -> None:
     task.run("echo %h; cat", nodes=NODES, remote=False, stdin=False, handler=Handler(2))
 
 
+@contextmanager
+def scheduling(task: Task) -> Iterator[None]:
+    """Schedule, and run: if an interrupt comes between the two, nothing shall stay scheduled."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        task.abort()
+        raise
+
+
 def both(task: Task) -> None:
-    worker = task.shell("cat", nodes=NODES, handler=Handler(), stdin=True)
-    worker.write(b"x" * 100_000 + b"\n")
-    worker.set_write_eof()
-    task.shell("exit 3", key="key")
-    task.timer(0.005, Handler(), 0.005).invalidate()
-    task.resume()
+    with scheduling(task):
+        worker = task.shell("cat", nodes=NODES, handler=Handler(), stdin=True)
+        worker.write(b"x" * 100_000 + b"\n")
+        worker.set_write_eof()
+        task.shell("exit 3", key="key")
+        task.timer(0.005, Handler(), 0.005).invalidate()
+        task.resume()
 
 
 def timeouts(task: Task) -> None:
@@ -78,8 +91,9 @@ def new_connections(task: Task) -> None:
 
 
 def copies(task: Task) -> None:
-    task.copy(__file__, "copy", nodes=NODES)
-    task.resume()
+    with scheduling(task):
+        task.copy(__file__, "copy", nodes=NODES)
+        task.resume()
 
 
 def narrow(task: Task) -> None:
@@ -91,10 +105,11 @@ def narrow(task: Task) -> None:
 
 
 def aborts(task: Task) -> None:
-    task.shell("sleep 5", nodes=NODES)
-    task.shell("sleep 5", key="key")
-    task.timer(0.0, Handler())
-    task.abort()
+    with scheduling(task):
+        task.shell("sleep 5", nodes=NODES)
+        task.shell("sleep 5", key="key")
+        task.timer(0.0, Handler())
+        task.abort()
     task.port(Handler(), autoclose=True)
     remote(task)
 

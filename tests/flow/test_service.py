@@ -58,7 +58,7 @@ def test_questions(monkeypatch: pytest.MonkeyPatch) -> None:
         answers = await asyncio.gather(*(get("kernel") for _ in range(20)))
         for answer in answers:
             assert sorted(result["node"] for result in answer) == list(NodeSet("node[1-4]"))
-            assert all(result["rc"] == 0 and result["stdout"] for result in answer)
+            assert [each for each in answer if each["rc"] != 0 or not each["stdout"]] == []
         [failed] = await get("fail?nodes=node2")
         assert (failed["node"], failed["rc"], failed["stderr"]) == ("node2", 3, "no disk")
         assert await get("kernel?nodes=node[") != ""
