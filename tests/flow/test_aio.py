@@ -32,7 +32,7 @@ from tests.helpers.sh import SHELL
 from tests.helpers.waiting import wait_until
 from tests.servers.leaks import no_leaks
 from tests.servers.passwords import PasswordServer
-from tests.servers.trees import process_runs
+from tests.servers.trees import local_process_runs
 
 NODES = "node[1-4]"
 #: More than any window, pipe and budget: 20 MB.
@@ -128,7 +128,7 @@ class Marked:
 
     def __init__(self, directory: Path, before: str = "") -> None:
         self._directory = directory
-        self.command = f"{before}echo $$ >{directory}/$PYCLUSTERSHELL_NODE; echo up; sleep 60"
+        self.command = f"{before}echo $$ >{directory.as_posix()}/$PYCLUSTERSHELL_NODE; echo up; sleep 60"
 
     def _pids(self) -> list[int]:
         texts = [path.read_text() for path in self._directory.iterdir()]
@@ -136,7 +136,7 @@ class Marked:
 
     def is_running(self, count: int = 4) -> bool:
         """True if it runs on so many nodes."""
-        return [process_runs(pid) for pid in self._pids()] == [True] * count
+        return [local_process_runs(pid) for pid in self._pids()] == [True] * count
 
     async def wait_until_running(self, count: int = 4) -> None:
         """Wait until it runs on so many nodes."""
@@ -147,7 +147,7 @@ class Marked:
     def is_gone(self) -> bool:
         """True if it ran and runs no more."""
         pids = self._pids()
-        return bool(pids) and not any(process_runs(pid) for pid in pids)
+        return bool(pids) and not any(local_process_runs(pid) for pid in pids)
 
 
 @pytest.fixture
