@@ -128,7 +128,9 @@ class Marked:
 
     def __init__(self, directory: Path, before: str = "") -> None:
         self._directory = directory
-        self.command = f"{before}echo $$ >{directory.as_posix()}/$PYCLUSTERSHELL_NODE; echo up; sleep 60"
+        self.command = (
+            f"{before}echo $$ >{directory.as_posix()}/$PYCLUSTERSHELL_NODE; echo up; sleep 60"
+        )
 
     def _pids(self) -> list[int]:
         texts = [path.read_text() for path in self._directory.iterdir()]
