@@ -6,6 +6,8 @@ client connects to their scheduler: Client("scheduler:8786").
 
 from __future__ import annotations
 
+from typing import Any
+
 from distributed import Client, LocalCluster
 
 from pyclustershell.loopback import LoopbackCluster
@@ -14,8 +16,11 @@ from pyclustershell.spread import Spread
 
 def main() -> None:
     """Run a command by two workers."""
-    workers = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    with LoopbackCluster("node[1-20]") as nodes, workers, Client(workers) as client:
+    # Dask has no type hints.
+    new_cluster: Any = LocalCluster
+    new_client: Any = Client
+    workers = new_cluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with LoopbackCluster("node[1-20]") as nodes, workers, new_client(workers) as client:
         executor, config = client.get_executor(), nodes.ssh_config
         with Spread(executor=executor, shard_size=5, config_files=config) as spread:
             command = "exit $((${#PYCLUSTERSHELL_NODE} - 5))"

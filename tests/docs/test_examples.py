@@ -84,7 +84,7 @@ def test_every_example_is_tested() -> None:
 
 
 # The package that an example needs.
-NEEDS = {"progress.py": "rich"}
+NEEDS = {"progress.py": "rich", "dask_workers.py": "distributed"}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -92,9 +92,6 @@ NEEDS = {"progress.py": "rich"}
 def test_an_example_prints_its_expected_output(name: str) -> None:
     if name in NEEDS:
         require(NEEDS[name])
-    if name == "dask_workers.py":
-        # Not one of the packages for the tests: it brings many others.
-        pytest.importorskip("distributed", reason="distributed (Dask) is not installed")
     done = subprocess.run(
         # Old paramiko with new cryptography warns when it is imported.
         [sys.executable, "-W", "ignore", str(EXAMPLES / name)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from pyclustershell.exceptions import NodeSetParseError, ShardError
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.spread import Spread, run_shard
 from pyclustershell.spread.slots import assign, shared
+from tests.helpers.needs import require
 from tests.helpers.programs import ROOT
 from tests.helpers.sh import SHELL
 from tests.helpers.waiting import wait_until
@@ -425,8 +427,8 @@ def test_a_worker_of_an_executor_dies(cluster: LoopbackCluster) -> None:
 
 
 def test_a_worker_of_dask_dies_and_nothing_runs_twice(cluster: LoopbackCluster) -> None:
-    reason = "distributed (Dask) is not installed: it is no package for the tests"
-    distributed: Any = pytest.importorskip("distributed", reason=reason)
+    require("distributed")
+    distributed: Any = importlib.import_module("distributed")
     with Spread(1, config_files=cluster.ssh_config) as spread:
         spread.run("rm -f ~/mark", NODES)
     workers = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)

@@ -33,7 +33,12 @@ PROGRAMS = {
     "strace": "strace",
     "zsh": "zsh",
 }
-MODULES = {"ClusterShell": "ClusterShell", "asyncssh": "asyncssh", "rich": "rich"}
+MODULES = {
+    "ClusterShell": "ClusterShell",
+    "asyncssh": "asyncssh",
+    "rich": "rich",
+    "distributed": "distributed",
+}
 #: CI installs these on Linux only.
 ON_LINUX = {"bash", "dropbear", "fish", "groff", "pdsh", "strace", "zsh"}
 #: The tests, or the library, start these themselves; the Linux side beside wine is of no use.
