@@ -208,7 +208,7 @@ class Session:
             OSError: the same in ClusterShell's.
         """
         try:
-            return NodeFiles(directory, nodes)
+            return NodeFiles(directory, nodes, option if self.own else None)
         except OSError as error:
             if not self.own:
                 raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import IO, Any, Optional
 
 from .. import platform
@@ -13,6 +14,7 @@ from ..nodeset import NodeSet
 from ..ssh.sftp.names import file_name
 from .labelled import VERB_QUIET, VERB_STD, VERB_VERB, Display, by_size
 from .manner import Manner
+from .program import Failure
 from .progress import Progress
 
 #: The number of files of --outdir, and of --errdir, that are open at once.
@@ -253,13 +255,16 @@ class NodeFiles:
     Args:
         directory: where they are; it is made if it does not exist.
         nodes: the nodes; their files are emptied, or made.
+        option: the option that names the directory; errors of later writes name it and the file.
+            None: they are the system's.
 
     Raises:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, directory: str, nodes: Iterable[str]) -> None:
+    def __init__(self, directory: str, nodes: Iterable[str], option: Optional[str] = None) -> None:
         self._directory = directory
+        self._option = option
         self._open: OrderedDict[str, IO[bytes]] = OrderedDict()
         if not os.path.exists(directory):
             os.makedirs(directory)
@@ -271,17 +276,35 @@ class NodeFiles:
         return os.path.join(self._directory, file_name(node, platform.WINDOWS_PATHS))
 
     def write(self, node: str, line: bytes) -> None:
-        """Append a line. Raises OSError if it cannot be written."""
+        """Append a line. Raises OSError or Failure if it cannot be written."""
         file = self._open.get(node)
         if file is None:
-            file = self._open[node] = open(self._path(node), "ab")  # noqa: SIM115 see close()
+            with self._named(node):
+                file = self._open[node] = open(self._path(node), "ab")  # noqa: SIM115 see close()
             if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)[1].close()
+                self._close(*self._open.popitem(last=False))
         else:
             self._open.move_to_end(node)
-        file.write(line + b"\n")
+        with self._named(node):
+            file.write(line + b"\n")
 
     def close(self) -> None:
-        """Write the rest. Raises OSError if it cannot be written."""
+        """Write the rest. Raises OSError or Failure if it cannot be written."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._close(*self._open.popitem())
+
+    def _close(self, node: str, file: IO[bytes]) -> None:
+        with self._named(node):
+            file.close()
+
+    @contextmanager
+    def _named(self, node: str) -> Iterator[None]:
+        """Turn errors of the with block into those that name the option and the file."""
+        try:
+            yield
+        except OSError as error:
+            if self._option is None:
+                raise
+            raise Failure(
+                f"{self._option}: {self._path(node)} cannot be written: {error.strerror or error}"
+            ) from None

@@ -71,9 +71,12 @@ class Worker:
     #: The stream of a copy's ``ev_written``.
     SNAME_COPY = "copy"
 
-    def __new__(cls, *_args: Any, **options: Any) -> Worker:
+    def __new__(cls, *args: Any, **options: Any) -> Worker:
         """Refuse unknown names in the name of this class, and not of the base that takes them."""
-        check_names(cls.__name__, options, keyword_names(cls))
+        known = keyword_names(cls)
+        # An argument that is given twice is the first error for Python, and so for ClusterShell.
+        if known is not None and options.keys().isdisjoint(known[: len(args)]):
+            check_names(cls.__name__, options, known)
         return super().__new__(cls)
 
     def __init__(self, handler: Any = None) -> None:

@@ -395,6 +395,20 @@ def test_a_full_disk_is_an_error(env: dict[str, str], unbuffered: str) -> None:
         )
 
 
+@pytest.mark.parametrize("option", ["--outdir", "--errdir"])
+def test_a_full_disk_under_outdir(env: dict[str, str], tmp_path: Path, option: str) -> None:
+    """The option and the file are named; ClusterShell's manner has the system's words."""
+    file = tmp_path / "n1"
+    file.symlink_to("/dev/full")
+    arguments = (*LOCAL, "-n", option, str(tmp_path), "-w", "n1", "echo ok; echo no >&2")
+    done = run(env, "pyclush", *arguments)
+    reason = f"{file} cannot be written: No space left on device"
+    assert done.stderr.splitlines()[-1] == f"pyclush: {option}: {reason}"
+    assert done.returncode == 1
+    done = run(env, "clush", *arguments)
+    assert done.stderr.splitlines()[-1] == "ERROR: [Errno 28] No space left on device"
+
+
 def test_fd_max_is_kept_to(env: dict[str, str]) -> None:
     arguments = (*LOCAL, "-n", "-O", "fd_max=100", "-f", "1000", "-w", "n[1-1000]", "echo ok")
     done = run(env, "clush", *arguments)
