@@ -172,7 +172,7 @@ def test_a_topology_wins_over_configuration_files(sshd: Sshd, tmp_path: Path) ->
     config = sshd.write_ssh_config(tmp_path / "config", {}, ProxyCommand="false")
     with no_leaks(), fresh_task() as task:
         task.set_info("ssh_options", f"-F {config}")
-        task.configure_ssh("node1", proxy_jump="none")
+        task.configure_ssh("node1", overrides=["ProxyCommand=none"])
         task.topology = tree_of("head: node1", "node1: node[2-9]")
         task.run("echo ok", nodes="node[2-9]")
         assert outputs(task) == dict.fromkeys(NodeSet("node[2-9]"), b"ok")
