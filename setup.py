@@ -26,7 +26,6 @@ TEST = [
     "psutil",  # the extra localnetwork
     "aiohttp",  # examples/service.py
     "rich",  # examples/progress.py
-    "distributed",  # Dask, for pyclustershell.spread and examples/dask_workers.py
     "uvloop; platform_system != 'Windows'",  # another event loop for pyclustershell.aio
 ]
 LINT = ["ruff==0.17.*", "mypy==2.*", "types-paramiko", "types-PyYAML"]

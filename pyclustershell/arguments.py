@@ -7,19 +7,15 @@ import inspect
 import math
 import os
 import weakref
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Callable, Optional, Union
+from collections.abc import Iterable
+from typing import Any, Optional, Union
 
 from .event import EventHandler
-from .suggestions import did_you_mean
 
 #: The names of all events, and of those that only older scripts have.
-EVENTS = (
-    *(name for name in dir(EventHandler) if name.startswith("ev_")),
-    *("ev_timeout", "_ev_routing"),
-)
+EVENTS = (*(name for name in dir(EventHandler) if name.startswith("ev_")), "ev_timeout")
 
-# The classes of handlers whose events are plain functions.
+# The classes of handlers that have no coroutine functions as events.
 _plain_classes: weakref.WeakSet[type] = weakref.WeakSet()
 
 
@@ -93,44 +89,6 @@ def _number(name: str, value: Any, expected: str) -> float:
     return number
 
 
-def keyword_names(function: Any) -> Optional[tuple[str, ...]]:
-    """Return the names of a function's or class's arguments; None if it takes any name."""
-    return _keyword_names(function)
-
-
-@functools.lru_cache(maxsize=256)
-def _keyword_names(function: Any) -> Optional[tuple[str, ...]]:
-    # Not that of __new__(), which inspect may prefer.
-    if isinstance(function, type):
-        function = inspect.getattr_static(function, "__init__")
-    parameters = inspect.signature(function).parameters.values()
-    if any(it.kind is it.VAR_KEYWORD for it in parameters):
-        return None
-    named = [it.name for it in parameters if it.kind in (it.POSITIONAL_OR_KEYWORD, it.KEYWORD_ONLY)]
-    return tuple(name for name in named if name != "self")
-
-
-def check_names(method: str, given: Iterable[str], known: Optional[Collection[str]]) -> None:
-    """Check the names of keyword arguments that a public method passes on.
-
-    The error names the method that the user has called. Python's own would name the inner one.
-
-    Args:
-        method: how the error names the method.
-        given: the names of the arguments.
-        known: the names that the method takes; None for any.
-
-    Raises:
-        TypeError: a name is none of them.
-    """
-    if known is None:
-        return
-    for name in given:
-        if name not in known:
-            hint = did_you_mean(name, known) or f": it takes {', '.join(known)}"
-            raise TypeError(f"{method}() takes no argument {name!r}{hint}")
-
-
 def check_flags(**values: Any) -> None:
     """Check arguments that are true or false. None stands for a default.
 
@@ -142,39 +100,17 @@ def check_flags(**values: Any) -> None:
             raise TypeError(f"{name}={value!r} is {_kind(value)}: use True or False")
 
 
-# The functions whose call runs nothing: it makes an object to be awaited or iterated over.
-_DEFERRED: tuple[tuple[Callable[[Any], bool], str], ...] = (
-    (inspect.iscoroutinefunction, "a coroutine function"),
-    (inspect.isasyncgenfunction, "an asynchronous generator function"),
-    (inspect.isgeneratorfunction, "a generator function"),
-)
-
-
-def deferred_kind(value: Any) -> Optional[str]:
-    """Return the kind of a function whose call runs nothing; None for a plain function.
+def is_coroutine_function(value: Any) -> bool:
+    """Return True if a call only makes a coroutine (or an asynchronous iterator), and runs nothing.
 
     Also for methods, for partial functions, and for objects whose ``__call__`` is one.
-
-    Returns:
-        'a coroutine function', 'an asynchronous generator function', or 'a generator function'.
     """
     while isinstance(value, functools.partial):
         value = value.func
-    functions = value, getattr(type(value), "__call__", None)  # noqa: B004
-    return next((kind for test, kind in _DEFERRED if any(map(test, functions))), None)
-
-
-def is_coroutine_function(value: Any) -> bool:
-    """Return True if a call of a function, or of another object, only makes a coroutine."""
-    return deferred_kind(value) == _DEFERRED[0][1]
-
-
-# What to do in place of each kind.
-_REMEDIES = {
-    "a coroutine function": "use a function that calls asyncio.run_coroutine_threadsafe()",
-    "an asynchronous generator function": "use a function without 'async' and 'yield'",
-    "a generator function": "use a function without 'yield'",
-}
+    return any(
+        inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        for function in (value, getattr(type(value), "__call__", None))  # noqa: B004
+    )
 
 
 def check_function(name: str, value: Any) -> None:
@@ -185,16 +121,15 @@ def check_function(name: str, value: Any) -> None:
         value: the function, or another object that can be called.
 
     Raises:
-        TypeError: it cannot be called, or its call would run nothing: it is a coroutine function or
-            a generator function.
+        TypeError: it cannot be called, or it is a coroutine function.
     """
     if not callable(value):
         # The value may be a secret.
         raise TypeError(f"{name} takes a function, not {_kind(value)}")
-    kind = deferred_kind(value)
-    if kind is not None:
+    if is_coroutine_function(value):
         raise TypeError(
-            f"{name} takes a plain function, and {_name(value)} is {kind}: {_REMEDIES[kind]}"
+            f"{name} takes a plain function, and {_name(value)} is a coroutine function: use a "
+            "function that calls asyncio.run_coroutine_threadsafe()"
         )
 
 
@@ -203,7 +138,7 @@ def check_handler(handler: Any) -> None:
 
     Raises:
         TypeError: it is a class in place of an instance, it has no event, or an event is a
-            coroutine function or a generator function.
+            coroutine function.
     """
     if handler is None:
         return
@@ -229,25 +164,12 @@ def check_handler(handler: Any) -> None:
 def _check_events(owner: Any, names: Iterable[str]) -> None:
     for name in names:
         event = getattr(owner, name, None)
-        kind = deferred_kind(event)
-        if kind is not None:
-            remedy = (
-                "use pyclustershell.aio.Session, or call asyncio.run_coroutine_threadsafe() in the "
+        if is_coroutine_function(event):
+            raise TypeError(
+                f"{_name(event)}() is a coroutine function, and events are plain functions: use "
+                "pyclustershell.aio.Session, or call asyncio.run_coroutine_threadsafe() in the "
                 "event"
-                if is_coroutine_function(event)
-                else _REMEDIES[kind]
             )
-            raise TypeError(f"{_name(event)}() is {kind}, and events are plain functions: {remedy}")
-
-
-def check_mapping(name: str, value: Any, example: str) -> None:
-    """Check a mapping.
-
-    Raises:
-        TypeError: it is something else.
-    """
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{name}={value!r} is {_kind(value)}: use a mapping, such as {example}")
 
 
 def check_command(command: Any) -> Union[str, bytes, None]:
@@ -290,24 +212,6 @@ def check_no_zero_byte(name: str, value: bytes) -> None:
         raise ValueError(
             f"{name}={value!r} has a zero byte, which ends it for the programs of a node: leave "
             "it out"
-        )
-
-
-#: OpenSSH ends a connection for a packet of more than 256 KiB (PACKET_MAX_SIZE in its packet.h); a
-#: request has some fields and padding besides. RFC 4253 6.1 asks servers for 35,000 bytes only.
-LONGEST_REQUEST = 256 * 1024 - 64
-
-
-def check_command_size(command: bytes) -> None:
-    """Check that a server can take a command in one packet.
-
-    Raises:
-        ValueError: it is too long.
-    """
-    if len(command) > LONGEST_REQUEST:
-        raise ValueError(
-            f"the command has {len(command)} bytes, and SSH servers take at most "
-            f"{LONGEST_REQUEST}: copy a script to the nodes, or run 'sh -s' and write() it there"
         )
 
 

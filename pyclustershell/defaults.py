@@ -197,13 +197,7 @@ def check_setting(key: str, value: Any) -> None:
         check(key, value)
 
 
-def check_positive_integer(key: str, value: Any) -> None:
-    """Check a number of which there is one or more.
-
-    Raises:
-        TypeError: the value is not an integer.
-        ValueError: it is less than 1.
-    """
+def _positive_integer(key: str, value: Any) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{key} must be an integer, not {value!r}")
     if value < 1:
@@ -241,17 +235,17 @@ def _optional(check: Callable[[str, Any], None]) -> Callable[[str, Any], None]:
 
 
 _CHECKS: dict[str, Callable[[str, Any], None]] = {
-    "fanout": check_positive_integer,
-    "ssh_pool_size": _optional(check_positive_integer),
-    "fd_max": _optional(check_positive_integer),
-    "line_limit": _optional(check_positive_integer),
+    "fanout": _positive_integer,
+    "ssh_pool_size": _optional(_positive_integer),
+    "fd_max": _optional(_positive_integer),
+    "line_limit": _optional(_positive_integer),
     "connect_timeout": _seconds,
     "command_timeout": _seconds,
     "ssh_idle_ttl": _seconds,
     "ssh_kill_grace": _optional(_seconds),
     "grooming_delay": _seconds,
     "print_debug": _callable,
-    "port_qlimit": check_positive_integer,
+    "port_qlimit": _positive_integer,
     **dict.fromkeys(_TEXT_KEYS, _optional(_text)),
     **dict.fromkeys(("stderr", "stdin", "stdout_msgtree", "stderr_msgtree", "auto_tree"), _flag),
 }

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Callable, Optional
 
 from .exceptions import ConfigurationError
-from .plainfile import file_or_pipe
 
 Convert = Callable[[str], Any]
 
@@ -101,7 +100,7 @@ def read_defaults(filenames: Iterable[str]) -> dict[str, dict[str, Any]]:
     defaults: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for filename in filenames:
         try:
-            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
+            with open(filename, encoding="utf-8-sig") as file:
                 text = file.read()
         except OSError:
             continue

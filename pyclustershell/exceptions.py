@@ -399,13 +399,6 @@ class ConnectionLostError(SessionError):
     """The connection broke while the command may have been running. It is not run again."""
 
 
-class ShardError(SessionError):
-    """The process that runs the commands of a shard has ended, or could not run them.
-
-    See :class:`~.spread.Spread`. A command that may have been running is not run again.
-    """
-
-
 # -- copies --
 
 

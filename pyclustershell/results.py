@@ -251,7 +251,7 @@ class Results(Mapping[Any, NodeResult]):
         """Return the nodes whose result matches: ``results.nodes(lambda it: it.running > 60)``.
 
         Raises:
-            TypeError: ``match`` cannot be called, or is a coroutine function or generator function.
+            TypeError: ``match`` cannot be called, or is a coroutine function.
         """
         check_function("nodes()", match)
         return NodeSet.fromlist(str(node) for node, it in self._by_node.items() if match(it))

@@ -7,18 +7,16 @@ import dataclasses
 import functools
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from ..arguments import check_mapping, check_names, is_coroutine_function, keyword_names
-from ..defaults import INFO_KEYS, Defaults, check_positive_integer
+from ..arguments import is_coroutine_function
+from ..defaults import Defaults
 from ..exceptions import TaskError
 from ..results import Results
 from ..ssh.config.validators import ASKING
-from ..task.scheduling import check_copy_options
-from ..task.settings import check_defaults, check_info
 from ..task.task import Nodes, Task
 from ..worker.worker import DistantWorker, Worker
 from .bridge import Bridge, settled
@@ -31,39 +29,6 @@ if TYPE_CHECKING:
 
 # How many bytes of lines or events may wait for one iteration.
 _BUFFER = 1 << 20
-
-# The arguments of a session that are no options of SSH.
-_OWN_NAMES = ("fanout", "buffer", "info", "defaults")
-
-
-def _check_names(options: Iterable[str], known: Sequence[str]) -> None:
-    """Check the names of a session's options.
-
-    Raises:
-        TypeError: a name is no option of SSH, and no argument of Session.
-    """
-    for name in options:
-        if name in INFO_KEYS and name not in known:
-            raise TypeError(
-                f"Session() takes no argument {name!r}, which is an info key: use "
-                f"info={{{name!r}: ...}}"
-            )
-    check_names("Session", options, (*_OWN_NAMES, *known))
-
-
-def _checked_info(info: Optional[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a copy of the info keys of a session.
-
-    Raises:
-        TypeError: it is no mapping, or a value has a wrong type.
-        ValueError: a key is misspelled, or has a wrong value.
-    """
-    if info is None:
-        return {}
-    check_mapping("info", info, "{'ssh_kill_grace': 1}")
-    for key, value in info.items():
-        check_info(key, value)
-    return dict(info)
 
 
 class Session:
@@ -102,7 +67,7 @@ class Session:
 
     Raises:
         TypeError: an option is unknown, or has a value of a wrong type.
-        ValueError: an option has a wrong value, or an info key is unknown and similar to another.
+        ValueError: an option has a wrong value.
     """
 
     def __init__(
@@ -117,17 +82,13 @@ class Session:
         # Not at the top: SSH options concern SSH only.
         from ..ssh.config.options import SSHOptions
 
-        _check_names(ssh_options, SSHOptions.names())
-        SSHOptions(**ssh_options)  # a wrong value is told here
-        check_positive_integer("buffer", buffer)
-        self._info = _checked_info(info)
+        SSHOptions(**ssh_options)  # a wrong one is told here
+        if buffer < 1:
+            raise ValueError(f"buffer={buffer!r} is no number of bytes: use 1 or more")
+        self._info = dict(info or {})
         if fanout is not None:
-            if "fanout" in self._info:
-                raise TypeError("Session() has fanout= twice, once in info=: leave one out")
-            check_info("fanout", fanout)
             self._info["fanout"] = fanout
         self._buffer = buffer
-        check_defaults(defaults)
         self._defaults = defaults
         self._ssh_options = ssh_options
         self._task: Optional[Task] = None
@@ -317,8 +278,8 @@ class Session:
             EngineCapacityError: more open files are needed than the system allows.
             TaskError: the session is not open.
         """
-        self._check_copy_options("Session.copy", options)
-        return await self._copy(source, dest, nodes, ssh, options)
+        worker = self.task.copy_worker(source, dest, nodes, ssh=self._adapt_options(ssh), **options)
+        return await self._submit(worker).only_results()
 
     async def rcopy(
         self,
@@ -343,24 +304,7 @@ class Session:
             EngineCapacityError: more open files are needed than the system allows.
             TaskError: the session is not open.
         """
-        self._check_copy_options("Session.rcopy", options, but=("reverse",))
-        return await self._copy(source, dest, nodes, ssh, {**options, "reverse": True})
-
-    def _check_copy_options(
-        self, method: str, options: Iterable[str], but: Sequence[str] = ()
-    ) -> None:
-        check_copy_options(method, self.task.default("distant_worker"), options, but)
-
-    async def _copy(
-        self,
-        source: Union[str, bytes],
-        dest: Union[str, bytes, None],
-        nodes: Nodes,
-        ssh: Optional[SSHOptions],
-        options: Mapping[str, Any],
-    ) -> Results:
-        worker = self.task.copy_worker(source, dest, nodes, ssh=self._adapt_options(ssh), **options)
-        return await self._submit(worker).only_results()
+        return await self.copy(source, dest, nodes, ssh=ssh, reverse=True, **options)
 
     def lines(
         self,
@@ -391,15 +335,11 @@ class Session:
             stderr: True to keep stderr apart from stdout; False to merge both.
             ssh: options for this command's connections; they win over all others.
             **options: as for :meth:`run`: ``timeout``, ``stdin`` ...
-
-        Raises:
-            ValueError, TypeError, NodeSetParseError: an argument is wrong.
-            TaskError: the session is not open, or belongs to another event loop.
         """
-        worker = self._make_worker("lines", command, nodes, stderr, ssh, options)
-        worker.keep_output = False
 
         def start() -> tuple[Job, Stream[Line]]:
+            worker = self._make_worker(command, nodes, stderr, ssh, options)
+            worker.keep_output = False
             stream: Stream[Line] = self._stream(worker)
             worker.eh = LineHandler(stream)
             return self._submit(worker), stream
@@ -437,16 +377,11 @@ class Session:
             keep_output: False if the results need no output, because the events have it.
             ssh: options for this command's connections; they win over all others.
             **options: as for :meth:`run`: ``timeout``, ``key`` ...
-
-        Raises:
-            ValueError, TypeError, NodeSetParseError: an argument is wrong.
-            TaskError: the session is not open, or belongs to another event loop.
         """
-        options = {"stdin": stdin, **options}
-        worker = self._make_worker("start", command, nodes, stderr, ssh, options)
-        worker.keep_output = keep_output
 
         def start(on_written: Callable[[], Any]) -> tuple[Job, Stream[Event]]:
+            worker = self._make_worker(command, nodes, stderr, ssh, {"stdin": stdin, **options})
+            worker.keep_output = keep_output
             stream: Stream[Event] = self._stream(worker)
             worker.eh = RunHandler(stream, on_written)
             return self._submit(worker), stream
@@ -455,7 +390,6 @@ class Session:
 
     def _make_worker(
         self,
-        method: str,
         command: Union[str, bytes],
         nodes: Optional[Nodes],
         stderr: bool,
@@ -463,9 +397,7 @@ class Session:
         options: dict[str, Any],
     ) -> Worker:
         if "handler" in options:
-            raise TypeError(f"{method}() takes no handler=: iterate over what it gives")
-        self._open_bridge()
-        check_names(f"Session.{method}", options, keyword_names(Session.run))
+            raise TypeError("lines() and start() take no handler=: iterate over what they give")
         options = {"stdin": False, "ssh": self._adapt_options(ssh), **options}
         return self.task.command_worker(command, nodes, stderr=stderr, **options)
 

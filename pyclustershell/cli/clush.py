@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import optparse
 import os
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from configparser import Error as ConfigParserError
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Optional, cast
+from typing import Any, Optional
 
 from .. import platform
 from ..defaults import DEFAULTS
@@ -28,17 +26,13 @@ from .clushconfig import KEYS, ClushConfig, ClushConfigError, make_config, why_u
 from .clushhooks import Hooks, PlainError
 from .console import has_terminal
 from .foldaxis import AXIS_WANTED, parse_fold_axis
-from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB, Display
+from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
 from .manner import OWN, Manner
-from .optionfiles import check_readable, problem_of
-from .options import OptionParser, option_groups
+from .options import OptionParser
 from .output import Output
 from .program import EXIT_INTERRUPTED, Call, Failure, UsageError, run_program
 from .suggest import near_name
 from .targets import Targets
-
-if TYPE_CHECKING:
-    from .spreading import Spreading
 
 PROGRAM = "pyclush"
 
@@ -56,28 +50,6 @@ _SSH_ONLY = {
 
 #: The options that name nodes, as words of a command.
 _TARGET_OPTIONS = ("-w", "-a", "--all", "-g", "--group", "--hostfile", "--machinefile")
-
-#: A keyword of ssh_config(5) with a value.
-_SETTING = re.compile(r"[A-Za-z]\w*\s*=")
-
-#: The long options that many programs have.
-_COMMON_OPTIONS = {
-    "--all",
-    "--color",
-    "--debug",
-    "--diff",
-    "--group",
-    "--help",
-    "--mode",
-    "--option",
-    "--options",
-    "--progress",
-    "--quiet",
-    "--remote",
-    "--user",
-    "--verbose",
-    "--version",
-}
 
 # Without a command, ssh starts the user's shell, which reads its commands from standard input.
 _LOGIN_SHELL = "exec $SHELL"
@@ -143,7 +115,6 @@ def make_parser(call: Call) -> OptionParser:
     else:
         parser.set_defaults(
             raw=False,
-            processes=None,
             demo=False,
             json=False,
             dry_run=False,
@@ -204,12 +175,6 @@ def _install_own_options(parser: OptionParser) -> None:
         "nothing",
     )
     add.add_option(
-        "--processes",
-        dest="processes",
-        metavar="N",
-        help="share the nodes out among N processes; auto: one for each core",
-    )
-    add.add_option(
         "--ask-pass",
         dest="ask_pass",
         action="store_true",
@@ -234,7 +199,7 @@ def _install_own_options(parser: OptionParser) -> None:
 
 def _check_own(options: optparse.Values, words: Sequence[str]) -> None:
     """Refuse wrong values in this package's manner. Raises UsageError."""
-    _check_files(options)
+    _check_paths_given(options)
     for text in options.option:
         key, equals, _ = text.partition("=")
         if not equals:
@@ -278,46 +243,21 @@ def _check_own(options: optparse.Values, words: Sequence[str]) -> None:
             raise UsageError(str(error)) from None
 
 
-def _as_ssh_option(text: str) -> str:
-    """A text of -o: options of ssh, or, as for ssh's own -o, one keyword with its value.
-
-    It becomes a value of clush.conf, in which a percent sign is written twice.
-    """
-    return (f"-o {shlex.quote(text)}" if _SETTING.match(text) else text).replace("%", "%%")
-
-
-def _stray_options(call: Call, words: Sequence[str]) -> list[str]:
-    """The words of a command that are options of this program, and hardly of another one."""
-    before = call.arguments[: len(call.arguments) - len(words)]
-    if before[-1:] == ["--"]:
-        return []
-    known: set[str] = {
-        name
-        for _, options in option_groups(make_parser(call))
-        for option in options
-        for name in option._long_opts
+def _check_paths_given(options: optparse.Values) -> None:
+    """Refuse empty paths: they would count as if the option were not there."""
+    paths = {
+        "--conf": options.conf,
+        "--dest": options.dest_path,
+        "--errdir": options.errdir,
+        "--explain": options.explain,
+        "--groupsconf": options.groupsconf,
+        "--outdir": options.outdir,
+        "--topology": options.topofile,
     }
-    return [word for word in words[1:] if word.partition("=")[0] in known - _COMMON_OPTIONS]
-
-
-def _check_files(options: optparse.Values) -> None:
-    """Refuse files that cannot be read, and empty paths: these would count as no option."""
-    for name, path in (
-        ("--conf", options.conf),
-        ("--groupsconf", options.groupsconf),
-        ("--topology", options.topofile),
-        *(("--hostfile", path) for path in options.hostfile),
+    for name in ("--hostfile",) * ("" in options.hostfile) + tuple(
+        name for name, value in paths.items() if value == ""
     ):
-        if path is not None:
-            check_readable(name, path)
-    for name, value in (
-        ("--dest", options.dest_path),
-        ("--errdir", options.errdir),
-        ("--explain", options.explain),
-        ("--outdir", options.outdir),
-    ):
-        if value == "":
-            raise UsageError(f"{name} '': the value is empty: write it, or leave out {name}")
+        raise UsageError(f"{name} '': the value is empty: write it, or leave out {name}")
 
 
 def _check_ssh_only(options: optparse.Values) -> None:
@@ -351,7 +291,7 @@ def _check_copy(options: optparse.Values, sources: Sequence[str]) -> None:
 def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hooks) -> int:
     own = call.manner.own_words
     if own:
-        options.options = " ".join(map(_as_ssh_option, options.options or ()))
+        options.options = " ".join(options.options or ())
         _check_own(options, words)
     set_std_group_resolver_config(options.groupsconf)
     resolver = std_group_resolver()
@@ -376,12 +316,6 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
         _check_names(nodes)
         for problem in targets.warnings:
             display.vprint_err(VERB_STD, f"{call.prog}: {problem}")
-        for word in _stray_options(call, words) if not (options.copy or options.rcopy) else ():
-            display.vprint_err(
-                VERB_STD,
-                f"{call.prog}: {word} is a part of the command: write options of {call.prog} "
-                "before the command, or -- before it if that is right",
-            )
     terminal = has_terminal(sys.stdin)
     copying = options.copy or options.rcopy
     interactive = not words and not copying and not options.explain and terminal
@@ -391,12 +325,6 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
         raise UsageError("--[r]copy option requires at least one argument")
     if own and not (interactive or copying or options.explain or " ".join(words).strip()):
         raise UsageError("no command: write it after the options, such as: -w node1 uname -r")
-    if own:
-        _check_ssh_options(options, config)
-    if options.processes is not None:
-        from .spreading import check_processes
-
-        check_processes(options, interactive)
     if options.dry_run:
         _print_plan(call, options, config, nodes, words)
         return 0
@@ -407,7 +335,6 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
     from .clushsession import Session
 
     task = task_self()
-    spreading: Optional[Spreading] = None
     with ExitStack() as stack:
         try:
             watching = hooks.interaction or (
@@ -415,13 +342,7 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
             )
             display.vprint(VERB_DEBUG, f"User interaction: {watching}")
             _configure(task, call, options, config, display, nodes, hooks, stack)
-            if options.processes is not None and not options.explain:
-                from .spreading import Spreading
-
-                spreading = Spreading(task, options.processes)
-            session = Session(
-                call, options, config, display, task, nodes, hooks, watching, spreading
-            )
+            session = Session(call, options, config, display, task, nodes, hooks, watching)
             session.prepare()
             if options.explain:
                 from .explain import explain
@@ -442,12 +363,8 @@ def _run(call: Call, options: optparse.Values, words: Sequence[str], hooks: Hook
             # The calling thread gets a new task later: this one has the command line's settings.
             # The servers of --demo stop after this: they end the commands.
             task.abort(kill=True)
-            left = list(task.iter_left_running())
-            if spreading is not None:
-                spreading.close()
-                left += spreading.left_running()
             if own:
-                _print_left_running(call, display, left)
+                _print_left_running(call, display, task)
 
 
 def _print_plan(
@@ -460,8 +377,6 @@ def _print_plan(
     """Print what a run would do."""
     call.write(f"nodes ({len(nodes)}): {nodes}\n")
     call.write(f"at once: {min(config.fanout, len(nodes))}\n")
-    if options.processes is not None:
-        call.write(f"processes: {options.processes}\n")
     if options.copy or options.rcopy:
         from .copying import default_dest
 
@@ -488,11 +403,12 @@ def _make_config(call: Call, options: optparse.Values) -> Any:
     except (ConfigParserError, OSError, UnicodeError) as error:
         place = f"--conf {options.conf!r}" if options.conf else "clush.conf"
         raise Failure(f"{place}: {why_unreadable(error)}") from None
-    except ValueError as error:
-        raise UsageError(f"-O: {error}: write %% for a percent sign") from None
     if options.mode:
-        if options.mode not in config.modes():
-            raise UsageError(config.unknown_mode(options.mode))
+        modes = list(config.modes())
+        if options.mode not in modes:
+            there_are = f": there are {', '.join(modes)}" if modes else ""
+            hint = did_you_mean(options.mode, modes)
+            raise UsageError(f"-m {options.mode!r}: clush.conf has no such mode{there_are}{hint}")
         config.set_mode(options.mode)
     problem = config.problem()
     if problem:
@@ -506,7 +422,7 @@ def _start_logging(call: Call, verbosity: int) -> None:
     if verbosity >= VERB_DEBUG:
         logging.basicConfig(level=logging.DEBUG)
         logging.debug("%s: STARTING DEBUG", call.prog)
-    elif verbosity > VERB_QUIET:
+    else:
         call.show_warnings()
 
 
@@ -603,6 +519,8 @@ def _configure(
             raise PlainError(f"Could not load worker '{options.worker}'") from None
         task.set_default("local_worker" if options.remote == "no" else "distant_worker", worker)
     elif options.topofile:
+        if call.manner.own_words and not os.path.isfile(options.topofile):
+            raise UsageError(f"--topology {options.topofile!r}: there is no such file")
         task.load_topology(options.topofile)
     if options.demo:
         task.set_default("auto_tree", False)  # the servers are on this host
@@ -624,53 +542,16 @@ def _configure(
         try:
             task.set_info("ssh_options", " ".join(ssh_options))
         except ConfigurationError as error:
-            raise UsageError(_wrong_ssh_options("-o", config.ssh_options, error)) from error
+            text = f"-o {config.ssh_options!r}: {error}"
+            raise UsageError(
+                f"{text}; write options as ssh takes them, such as -o '-p 2222'"
+            ) from error
     # Nodes' standard error is for standard error, unless -B merges both.
     task.set_default("stderr", not options.gatherall)
     # Output that is printed at once need not be stored.
     stored = display.gather or display.line_mode or options.json
     task.set_default("stdout_msgtree", bool(stored))
     task.set_default("stderr_msgtree", options.json)
-
-
-def _wrong_ssh_options(place: str, line: Optional[str], error: Exception) -> str:
-    return f"{place} {line!r}: {error}; write options as ssh takes them, such as -o '-p 2222'"
-
-
-def _check_ssh_options(options: optparse.Values, config: ClushConfig) -> None:
-    """Refuse wrong options of ssh, and files of -F that are missing or wrong, once for all nodes.
-
-    Raises:
-        UsageError: they are on the command line.
-        Failure: they are in clush.conf.
-    """
-    line = config.ssh_options
-    if not line or options.remote == "no" or options.worker in _NOT_SSH:
-        return
-    # Imported here: most calls have no such options.
-    from ..ssh.config.environment import null_file
-    from ..ssh.config.options import SSHOptions
-    from ..ssh.config.sshconfig import ConfigCache
-
-    place = "-o" if options.options else config.place("ssh_options")
-    kind = UsageError if place.startswith("-") else Failure
-    option = "-F" if options.options else f"{place}: -F"
-    cache = ConfigCache()
-    try:
-        given = SSHOptions.parse_command_line(line).config_files
-        files = cast("tuple[str, ...]", given or ())
-    except ConfigurationError as error:
-        raise kind(_wrong_ssh_options(place, line, error)) from None
-    for path in files:
-        if path.lower() == "none" or null_file(path) == os.devnull:
-            continue
-        problem = problem_of(option, cache.environment.expand_home(path))
-        if problem is not None:
-            raise kind(problem)
-        try:
-            cache.load(path)
-        except ConfigurationError as error:
-            raise kind(f"{option}: {error}") from None
 
 
 def _start_demo(task: Any, nodes: NodeSet, stack: ExitStack) -> str:
@@ -685,10 +566,8 @@ def _start_demo(task: Any, nodes: NodeSet, stack: ExitStack) -> str:
     return str(task.info("ssh_options"))
 
 
-def _print_left_running(
-    call: Call, display: Display, left: Sequence[tuple[str, list[str]]]
-) -> None:
-    for reason, nodes in sorted(left):
+def _print_left_running(call: Call, display: Display, task: Any) -> None:
+    for reason, nodes in sorted(task.iter_left_running()):
         names = display.counted(NodeSet.fromlist(nodes))
         display.vprint_err(
             VERB_STD, f"{call.prog}: {names}: the command may still be running: {reason}"

@@ -14,7 +14,6 @@ from configparser import (
     MissingSectionHeaderError,
     NoOptionError,
     NoSectionError,
-    RawConfigParser,
 )
 from string import Template
 from typing import Any, Callable, Optional, TypeVar
@@ -22,8 +21,6 @@ from typing import Any, Callable, Optional, TypeVar
 from .. import platform
 from ..defaults import DEFAULTS, config_paths
 from ..filetrust import why_refused
-from ..plainfile import file_or_pipe
-from ..suggestions import did_you_mean
 from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB
 from .options import THREE_CHOICES
 from .program import Failure
@@ -181,7 +178,7 @@ class ClushConfig:
         # The keys that the command line sets.
         self._given: set[str] = set()
         if filename:
-            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
+            with open(filename, encoding="utf-8-sig") as file:
                 self._parser.read_file(file, filename)
             self.parsed = [filename]
         else:
@@ -259,9 +256,7 @@ class ClushConfig:
 
     def is_set(self, key: str) -> bool:
         """True if the command line or a file sets a key."""
-        if key in self._given or self._section(key) != _MAIN:
-            return True
-        return self._parser.has_option(_MAIN, key) and key not in self._built_in
+        return key in self._given or self._section(key) != _MAIN or key not in self._built_in
 
     @property
     def verbosity(self) -> int:
@@ -333,7 +328,11 @@ class ClushConfig:
     def problem(self) -> Optional[str]:
         """The first value that is wrong: where it is, and what to write; None: all are right."""
         for key in KEYS:
-            place = self.place(key)
+            section = self._section(key)
+            option = f"-O {key}" if key in self._given else f"[{section}] {key}"
+            place = (
+                option if key in self._given or not self.parsed else f"{self.parsed[-1]}: {option}"
+            )
             try:
                 value = self._text(key)
                 if value is not None and key in _RIGHT:
@@ -347,31 +346,6 @@ class ClushConfig:
             except ValueError as error:
                 return f"{place} is {value!r}: {error}"
         return None
-
-    def place(self, key: str) -> str:
-        """Where the value of a key is set: in which section of a file, or on the command line."""
-        if key in self._given:
-            return f"-O {key}"
-        section = self._section(key)
-        for path in reversed(self.parsed):
-            contents = RawConfigParser(strict=False)
-            contents.read(path, encoding="utf-8-sig")
-            if contents.has_option(section, key):
-                return f"{path}: [{section}] {key}"
-        return f"[{section}] {key}"
-
-    def unknown_mode(self, mode: str) -> str:
-        """The message about a mode that no file defines."""
-        known = list(self.modes())
-        files = ", ".join(self.parsed or config_paths("clush.conf"))
-        if known:
-            modes = ", ".join(known)
-            reason = f"no such mode in {files}: the modes are {modes}{did_you_mean(mode, known)}"
-        elif self.parsed:
-            reason = f"{files} has no modes: begin one with the line [{_MODE}{mode}]"
-        else:
-            reason = f"there is no clush.conf, which has the modes; it is looked for as {files}"
-        return f"-m {mode!r}: {reason}"
 
     # -- modes --
 

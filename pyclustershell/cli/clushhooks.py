@@ -22,23 +22,14 @@ def ask(prompt: str) -> str:
     """Ask for a secret on the terminal, without an echo.
 
     Raises:
-        Failure: there is no terminal, or no answer.
+        Failure: there is no answer.
     """
-    import warnings
-    from getpass import GetPassWarning, getpass
+    from getpass import getpass
 
-    name = prompt.rstrip(": ")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", GetPassWarning)  # the answer would be shown
-            return getpass(prompt)
-    except GetPassWarning:
-        raise Failure(
-            f"{name!r} cannot be asked for: there is no terminal: run this in one, or use keys or "
-            "an agent"
-        ) from None
+        return getpass(prompt)
     except EOFError:
-        raise Failure(f"{name!r} has no answer: run this in a terminal, and type it") from None
+        raise Failure(f"{prompt!r} has no answer: run this in a terminal, and type it") from None
 
 
 def load_worker(name: str) -> Any:

@@ -17,15 +17,12 @@ from .clushhooks import Hooks, PlainError, ask
 from .console import has_terminal
 from .jsonlines import JsonCopyHandler, JsonHandler
 from .labelled import VERB_DEBUG, VERB_QUIET, VERB_STD, VERB_VERB, Display, by_size
-from .optionfiles import write_problem
 from .outputhandlers import CopyHandler, LiveGatherHandler, NodeFiles, OutputHandler
-from .program import EXIT_FAILED, EXIT_INTERRUPTED, Call, Failure, UsageError
+from .program import EXIT_FAILED, EXIT_INTERRUPTED, Call, Failure
 from .progress import Counter, Progress, StatusLine
 
 if TYPE_CHECKING:
-    from ..ssh.config.askonce import AskOnce
     from ..task import Task
-    from .spreading import Spreading
 
 #: The exit status that -S takes for a node that timed out.
 RC_TIMEOUT = 255
@@ -53,7 +50,6 @@ class Session:
         nodes: the nodes of the command line.
         hooks: asks the user.
         watching: True if a user may press Enter while a command runs.
-        spreading: the worker processes; None if this one does the work.
 
     Attributes:
         prefix: the words before each command.
@@ -72,7 +68,6 @@ class Session:
         nodes: NodeSet,
         hooks: Hooks,
         watching: bool,
-        spreading: Optional[Spreading] = None,
     ) -> None:
         self.call = call
         self.options = options
@@ -82,14 +77,11 @@ class Session:
         self.nodes = nodes
         self.hooks = hooks
         self.watching = watching
-        self._spreading = spreading
         self.interactive = False
         self.prefix = platform.split_words(config.command_prefix or "")
         self.prog = call.prog
         self.own = call.manner.own_words
         self._password: Optional[str] = None
-        # What was typed for the connections, by option.
-        self._answers: dict[str, AskOnce] = {}
         self._forwards = not (
             watching or options.nostdin or sys.stdin is None or sys.stdin.isatty()
         )
@@ -112,7 +104,7 @@ class Session:
         password = None
         if config.password_prompt:
             display.vprint(VERB_VERB, f"[{mode}] password prompt enabled")
-            password = ask("Password: ") if self.own else self.hooks.ask_password()
+            password = self.hooks.ask_password()
         from .sshpass import password_of
 
         for_ssh, self._password = password_of(config.ssh_path, password)
@@ -126,10 +118,8 @@ class Session:
     def _answer(self, option: str, secret: str) -> None:
         """Give an answer to all connections. A password is tried on one node first."""
         from ..ssh.config.askonce import AskOnce
-        from .sshpass import Answer
 
-        answer = self._answers[option] = AskOnce(Answer(secret))
-        self.task.configure_ssh(**{option: answer})
+        self.task.configure_ssh(**{option: AskOnce(lambda _node: secret)})
 
     # -- commands --
 
@@ -151,33 +141,24 @@ class Session:
         )
         progress = self._progress(len(nodes or ()))
         handler = self._handler(nodes, progress)
+        worker: Any
         limit = self.config.command_timeout
-        job = {
-            # Not the text: an argument may have bytes that are not text in this locale.
-            "command": os.fsencode(command),
-            "timeout": limit if limit > 0 else None,
-            "remote": self.options.remote != "no",
-            "tree": False if self.options.worker else None,
-            "stdin": self._forwards or self._password is not None,
-        }
         try:
-            worker = self._schedule(nodes, handler, job)
+            worker = self.task.shell(
+                # Not the text: an argument may have bytes that are not text in this locale.
+                os.fsencode(command),
+                nodes=nodes,  # type: ignore[arg-type]
+                key=None if nodes is not None else LOCAL,
+                handler=handler,
+                timeout=limit if limit > 0 else None,
+                remote=self.options.remote != "no",
+                tree=False if self.options.worker else None,
+                stdin=self._forwards or self._password is not None,
+            )
         except TaskError as error:
             raise TopologyError(f"{error}") from error
         self._connect_input(worker)
         return self._execute(nodes, worker, handler, progress)
-
-    def _schedule(self, nodes: Optional[NodeSet], handler: Any, job: dict[str, Any]) -> Any:
-        """Schedule a command or copy, in this process or in several ones; returns the worker."""
-        if self._spreading is not None and nodes is not None:
-            worker: Any = self._spreading.make_worker(nodes, handler, job)
-        elif "source" in job:
-            worker = self.task.copy_worker(nodes=nodes, handler=handler, **job)  # type: ignore[arg-type]
-        else:
-            key = None if nodes is not None else LOCAL
-            worker = self.task.command_worker(nodes=nodes, key=key, handler=handler, **job)
-        self.task.schedule(worker)
-        return worker
 
     def _handler(self, nodes: Optional[NodeSet], progress: Progress) -> OutputHandler:
         display, manner = self.display, self.call.manner
@@ -192,27 +173,10 @@ class Session:
                 display, self.prog, manner, progress, live=live, ends=not gathers
             )
         if nodes is not None and (self.own or not (gathers or display.progress)):
-            for option, sname, directory in (
-                ("--outdir", "stdout", display.outdir),
-                ("--errdir", "stderr", display.errdir),
-            ):
+            for sname, directory in (("stdout", display.outdir), ("stderr", display.errdir)):
                 if directory:
-                    handler.files[sname] = self._files(option, directory, nodes)
+                    handler.files[sname] = NodeFiles(directory, nodes)
         return handler
-
-    def _files(self, option: str, directory: str, nodes: NodeSet) -> NodeFiles:
-        """The files of --outdir or --errdir.
-
-        Raises:
-            UsageError: they cannot be made, in this package's manner.
-            OSError: the same in ClusterShell's.
-        """
-        try:
-            return NodeFiles(directory, nodes, option if self.own else None)
-        except OSError as error:
-            if not self.own:
-                raise
-            raise UsageError(write_problem(option, directory, error)) from None
 
     def _progress(self, total: int, copying: bool = False) -> Progress:
         """What shows the progress of a run of so many commands or copies."""
@@ -360,22 +324,19 @@ class Session:
         kind = JsonCopyHandler if options.json else CopyHandler
         handler = kind(len(sources), reverse, display, self.prog, self.call.manner, progress)
         limit = timeouts[1] if timeouts[1] > 0 else None
-        # Several copies under one name would replace each other, or be mixed.
-        several = self.own and not reverse and len(sources) > 1
-        into: dict[str, Any] = {"into": True} if several and options.worker in (None, "ssh") else {}
         try:
             for source, dest in zip(sources, dests):
-                job = {
-                    "source": source,
-                    "dest": dest,
-                    "timeout": limit,
-                    "preserve": bool(options.preserve_flag),
-                    "reverse": reverse,
-                    "stderr": True if reverse or self.own else None,
-                    "tree": False if options.worker else None,
-                    **into,
-                }
-                self._schedule(nodes, handler, job)
+                self.task.copy(
+                    source,
+                    dest,
+                    nodes,
+                    handler=handler,
+                    timeout=limit,
+                    preserve=bool(options.preserve_flag),
+                    reverse=reverse,
+                    stderr=True if reverse or self.own else None,
+                    tree=False if options.worker else None,
+                )
         except TaskError as error:
             raise TopologyError(f"{error}") from error
         progress.watch(self.task, len(nodes) * len(sources))
@@ -480,10 +441,6 @@ class Session:
         failures = [
             (NodeSet.fromlist(map(str, keys)), failure) for failure, keys in task.iter_failures()
         ]
-        for option, answer in self._answers.items():
-            if answer.refused_by:
-                others = ": it was not tried on other nodes" if len(nodes or ()) > 1 else ""
-                self._say(f"the {option} was refused by {answer.refused_by}{others}")
         unreached: set[str] = set()
         for failed, failure in sorted(failures, key=lambda item: by_size(item[0])):
             unreached.update(failed)

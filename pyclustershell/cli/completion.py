@@ -239,7 +239,6 @@ VALUES: dict[str, Union[str, Callable[[_Line, str], Answer]]] = {
     "outdir": DIRECTORIES,
     "output_format": _NOTHING,
     "pick": _NOTHING,
-    "processes": _these("auto"),
     "separator": _NOTHING,
     "slice_rangeset": _NOTHING,
     "sub_nodes": _nodes,

@@ -13,7 +13,6 @@ from ..nodeset import (
     set_std_group_resolver_config,
     std_group_resolver,
 )
-from .optionfiles import check_groupsconf
 from .program import Call
 
 
@@ -27,11 +26,7 @@ def group_sources(call: Call, options: optparse.Values) -> Iterator[GroupResolve
 
     Yields:
         The standard resolver.
-
-    Raises:
-        UsageError: the file cannot be read, in this package's manner.
     """
-    check_groupsconf(call, options.groupsconf)
     before = std_group_resolver()
     set_std_group_resolver_config(options.groupsconf)
     resolver = std_group_resolver()

@@ -17,7 +17,7 @@ from ..exceptions import (
 from ..nodeset import NodeSet
 from .clushsession import Session
 from .labelled import VERB_QUIET, VERB_STD
-from .namedgroups import check_blanks, check_groups
+from .namedgroups import check_groups
 from .names import node_names
 from .program import EXIT_INTERRUPTED, Failure
 
@@ -103,7 +103,6 @@ class _Prompt:
         try:
             nodes = NodeSet(pattern if operation != "?" else "")
             if session.own and operation != "?":
-                check_blanks(pattern, nodes)
                 problems = check_groups(pattern, excluded=operation == "-")
                 for problem in problems:
                     session.call.complain(f"{session.prog}: {problem}")

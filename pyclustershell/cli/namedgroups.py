@@ -1,15 +1,13 @@
-"""What a pattern of nodes may not mean: mistyped groups are errors, and so are blanks in names."""
+"""Groups without nodes that a command line names: mistyped ones are errors, empty ones are told."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Optional
 
 from ..exceptions import GroupResolverError, GroupSourceError, NodeSetException
 from ..nodeset import ParsingEngine, grouplist, std_group_resolver
 from ..suggestions import did_you_mean
-from .program import Failure, UsageError
+from .program import Failure
 
 
 def check_groups(pattern: str, excluded: bool = False) -> list[str]:
@@ -59,23 +57,3 @@ def _groups_of(source: str) -> Optional[list[str]]:
         return grouplist(source or None)
     except (GroupSourceError, GroupResolverError, NodeSetException):
         return None
-
-
-def check_blanks(pattern: str, nodes: Iterable[str]) -> None:
-    """Refuse names with blanks, which only separate nodes in files.
-
-    Args:
-        pattern: the pattern.
-        nodes: the nodes that it names.
-
-    Raises:
-        UsageError: a name has a blank.
-    """
-    if len(pattern.split()) < 2:
-        return
-    for node in nodes:
-        if len(node.split()) > 1:
-            with_commas = re.sub(r"[\s,]+", ",", pattern.strip())
-            raise UsageError(
-                f"the name {node!r} has a blank in it: separate nodes with commas: {with_commas!r}"
-            )

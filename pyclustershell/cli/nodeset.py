@@ -276,21 +276,8 @@ class _Computation:
         else:
             operand = self._kind.fromlist(pattern.splitlines(), autostep=self._autostep)
             excludes = _METHODS[operation] == "difference_update"
-            self._check_blanks(pattern, operand)
             self._check_groups(pattern, excludes)
         getattr(self.nodes, _METHODS[operation])(operand)
-
-    def _check_blanks(self, pattern: str, nodes: Any) -> None:
-        """Refuse names with blanks, in this package's manner.
-
-        Raises:
-            UsageError: a name has a blank.
-        """
-        if len(pattern.split()) < 2 or self._kind is RangeSet or not self._manner.own_words:
-            return
-        from .namedgroups import check_blanks
-
-        check_blanks(pattern, nodes)
 
     def _check_groups(self, pattern: str, excluded: bool = False) -> None:
         """Warn of groups without nodes.

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import IO, Any, Optional
 
 from .. import platform
 from ..event import EventHandler
 from ..nodeset import NodeSet
-from ..ssh.sftp.names import file_name
 from .labelled import VERB_QUIET, VERB_STD, VERB_VERB, Display, by_size
 from .manner import Manner
-from .program import Failure
 from .progress import Progress
 
 #: The number of files of --outdir, and of --errdir, that are open at once.
 _OPEN_FILES = 64
+
+# Characters that no name of a file can have, or that lead to another directory, drive or stream.
+_NOT_ON_POSIX = "/\0"
+_NOT_ON_WINDOWS = _NOT_ON_POSIX + '<>:"|?*\\'
 
 
 class OutputHandler(EventHandler):
@@ -249,22 +250,31 @@ class CopyHandler(OutputHandler):
             self._display.vprint(VERB_VERB, f"`{source}' -> {nodes}:`{dest}'")
 
 
+def file_name(node: str) -> str:
+    """Return the name of a node's file: the node's own, if a file can have it.
+
+    Names of nodes come from files and groups: none may lead to another directory. Characters that
+    cannot be in the name of a file are written as in URLs: ``ssh://node1`` is ``ssh:%2F%2Fnode1``.
+    """
+    refused = _NOT_ON_WINDOWS if platform.WINDOWS_PATHS else _NOT_ON_POSIX
+    if node in (".", ".."):
+        refused = "."
+    return "".join(f"%{ord(char):02X}" if char in refused else char for char in node)
+
+
 class NodeFiles:
-    """A file for each node, named by its ``file_name()``. Few of them are open at once.
+    """A file for each node, named by :func:`file_name`. Few of them are open at once.
 
     Args:
         directory: where they are; it is made if it does not exist.
         nodes: the nodes; their files are emptied, or made.
-        option: the option that names the directory; errors of later writes name it and the file.
-            None: they are the system's.
 
     Raises:
         OSError: a file cannot be written.
     """
 
-    def __init__(self, directory: str, nodes: Iterable[str], option: Optional[str] = None) -> None:
+    def __init__(self, directory: str, nodes: Iterable[str]) -> None:
         self._directory = directory
-        self._option = option
         self._open: OrderedDict[str, IO[bytes]] = OrderedDict()
         if not os.path.exists(directory):
             os.makedirs(directory)
@@ -273,38 +283,20 @@ class NodeFiles:
                 pass
 
     def _path(self, node: str) -> str:
-        return os.path.join(self._directory, file_name(node, platform.WINDOWS_PATHS))
+        return os.path.join(self._directory, file_name(node))
 
     def write(self, node: str, line: bytes) -> None:
-        """Append a line. Raises OSError or Failure if it cannot be written."""
+        """Append a line. Raises OSError if it cannot be written."""
         file = self._open.get(node)
         if file is None:
-            with self._named(node):
-                file = self._open[node] = open(self._path(node), "ab")  # noqa: SIM115 see close()
+            file = self._open[node] = open(self._path(node), "ab")  # noqa: SIM115 see close()
             if len(self._open) > _OPEN_FILES:
-                self._close(*self._open.popitem(last=False))
+                self._open.popitem(last=False)[1].close()
         else:
             self._open.move_to_end(node)
-        with self._named(node):
-            file.write(line + b"\n")
+        file.write(line + b"\n")
 
     def close(self) -> None:
-        """Write the rest. Raises OSError or Failure if it cannot be written."""
+        """Write the rest. Raises OSError if it cannot be written."""
         while self._open:
-            self._close(*self._open.popitem())
-
-    def _close(self, node: str, file: IO[bytes]) -> None:
-        with self._named(node):
-            file.close()
-
-    @contextmanager
-    def _named(self, node: str) -> Iterator[None]:
-        """Turn errors of the with block into those that name the option and the file."""
-        try:
-            yield
-        except OSError as error:
-            if self._option is None:
-                raise
-            raise Failure(
-                f"{self._option}: {self._path(node)} cannot be written: {error.strerror or error}"
-            ) from None
+            self._open.popitem()[1].close()

@@ -85,11 +85,7 @@ class Call:
 
 
 class _Complaints(logging.Handler):
-    """Prints log messages of level WARNING and above as the program's.
-
-    Messages with the attribute ``also_told_by`` are left out: the program tells what they say once
-    for all nodes, from what the attribute names.
-    """
+    """Prints log messages of level WARNING and above as the program's."""
 
     def __init__(self, call: Call) -> None:
         super().__init__(logging.WARNING)
@@ -97,8 +93,6 @@ class _Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
-        if hasattr(record, "also_told_by"):
-            return
         self._call.complain(f"{self._call.prog}: {record.getMessage()}")
 
 

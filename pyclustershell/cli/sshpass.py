@@ -10,7 +10,6 @@ import os
 import shlex
 from typing import Optional
 
-from ..plainfile import file_or_pipe
 from .program import Failure
 
 _SSHPASS = "sshpass"
@@ -52,21 +51,7 @@ def password_of(
 
 def _first_line(path: str) -> str:
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", opener=file_or_pipe) as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.readline().rstrip("\n")
     except OSError as error:
         raise Failure(f"sshpass -f {path}: the password cannot be read: {error}") from None
-
-
-class Answer:
-    """A secret that was typed, as a function of the node. Other processes can be sent it."""
-
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
-
-    def __repr__(self) -> str:
-        return "<Answer>"
-
-    def __call__(self, _node: str) -> str:
-        """Return the secret."""
-        return self._secret

@@ -14,10 +14,8 @@ from ..exceptions import (
     RangeSetException,
 )
 from ..nodeset import RESOLVER_NOGROUP, NodeSet
-from ..plainfile import file_or_pipe
 from .labelled import VERB_DEBUG, VERB_STD, VERB_VERB, Display
-from .namedgroups import check_blanks, check_groups
-from .optionfiles import read_problem
+from .namedgroups import check_groups
 from .program import Call, Failure, UsageError
 
 
@@ -119,7 +117,6 @@ class Targets:
         try:
             nodes = NodeSet(text)
             if self._own:
-                check_blanks(text, nodes)
                 empty = check_groups(text, excluded)
                 self.warnings += [f"{place}: {each}" for each in empty]
             return nodes
@@ -172,16 +169,14 @@ class Targets:
         """The nodes of a host file: node sets between blanks; # begins a comment."""
         nodes = NodeSet()
         try:
-            with open(
-                path, encoding="utf-8-sig", errors="surrogateescape", opener=file_or_pipe
-            ) as file:
+            with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
                 for number, line in enumerate(file, 1):
                     for word in line.partition("#")[0].split():
                         nodes.update(self._pattern(f"{path}:{number}: {word!r}", word))
         except OSError as error:
             if not self._own:
                 raise
-            raise UsageError(read_problem("--hostfile", path, error)) from None
+            raise UsageError(f"--hostfile {path!r}: {error.strerror}") from None
         if not nodes:
             self.empty.append(f"--hostfile {path!r} names no node")
         self._display.vprint_err(VERB_DEBUG, f"Using nodeset {nodes} from hostfile {path}")

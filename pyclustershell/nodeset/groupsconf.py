@@ -12,7 +12,6 @@ from string import Template
 from .. import platform
 from ..exceptions import GroupResolverConfigError
 from ..filetrust import why_refused
-from ..plainfile import file_or_pipe
 from .groupsources import FileGroupSource, GroupSource, UpcallGroupSource, YAMLGroupLoader
 
 _MAIN = "Main"
@@ -170,11 +169,7 @@ def _read(filenames: list[str]) -> tuple[configparser.ConfigParser, list[str]]:
     read = []
     for filename in filenames:
         try:
-            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
-                config.read_file(file, filename)
-            read.append(filename)
-        except OSError:
-            continue
+            read += config.read(filename, encoding="utf-8-sig")
         except configparser.ParsingError as exc:
             # A missing section header is an error of its own class, with another attribute.
             errors = getattr(exc, "errors", None)

@@ -16,7 +16,6 @@ from string import Template
 from typing import TYPE_CHECKING, Callable, Union
 
 from ..exceptions import GroupResolverConfigError, GroupSourceNoUpcall, GroupSourceQueryFailed
-from ..plainfile import file_or_pipe
 from ..printable import printable
 
 if TYPE_CHECKING:
@@ -408,7 +407,7 @@ class YAMLGroupLoader:
             message = f"{exc}: reading YAML group files needs PyYAML, which is not installed"
             raise self._error(message) from exc
         try:
-            with open(self.filename, encoding="utf-8", opener=file_or_pipe) as file:
+            with open(self.filename, encoding="utf-8") as file:
                 loader = yaml.SafeLoader(file)
                 # The document before words become values: errors can show them as written.
                 root = loader.get_single_node()

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Optional, Union
 
 from ..exceptions import TopologyError
-from ..plainfile import file_or_pipe
 from .nodeset import NodeSet
 
 __all__ = [
@@ -408,16 +407,12 @@ class TopologyParser(configparser.ConfigParser):
             NodeSetParseError: a pattern in it cannot be parsed.
         """
         try:
-            with open(filename, encoding="utf-8-sig", opener=file_or_pipe) as file:
+            with open(filename, encoding="utf-8-sig") as file:
                 self.read_file(file, filename)
         except OSError as error:
             raise TopologyError(f"{filename}: {error.strerror}") from error
-        except configparser.MissingSectionHeaderError as error:
-            reason = f"line {error.lineno}: no section begins above it: begin one with [routes]"
-            raise TopologyError(f"{filename} is no topology file: {reason}") from error
         except (configparser.Error, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise TopologyError(f"{filename} is no topology file: {reason}") from error
+            raise TopologyError(f"{filename} is no topology file: {error}") from error
         if self.has_section("Main") and not self.has_section("routes"):
             text = f"{filename}: the section [Main] is an old form: call it [routes]"
             warnings.warn(text, DeprecationWarning, stacklevel=2)

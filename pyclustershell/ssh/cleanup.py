@@ -409,9 +409,5 @@ class CommandKill(RemoteCleanup):
 
     def _note_left_running(self, reason: str) -> None:
         node = self.connection.settings.node
-        logger.warning(
-            "%s: the command may still be running: %s",
-            *(node, reason),
-            extra={"also_told_by": "Task.iter_left_running()"},
-        )
+        logger.warning("%s: the command may still be running: %s", node, reason)
         self._cleanups.note_left_running(node, reason)

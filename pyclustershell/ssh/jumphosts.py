@@ -653,11 +653,7 @@ class TunnelConnector(Connector):
     def _try_another(self, error: NodeError) -> None:
         self._errors.append(error)
         if self._untried:
-            logger.warning(
-                "%s: %s; trying another jump host",
-                *(self._settings.node, error.cause),
-                extra={"also_told_by": "EventHandler.ev_routing()"},
-            )
+            logger.warning("%s: %s; trying another jump host", self._settings.node, error.cause)
             self.on_rerouted(error)
             self._timeout.renew()
             self._next_jump_host()

@@ -7,7 +7,6 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
-from ..arguments import check_names
 from ..engine.delayed import DelayedCalls
 from ..engine.engine import Engine
 from ..engine.forking import abandon_in_child
@@ -76,17 +75,10 @@ class TaskConnections:
         """Add a layer of options: see ``Task.configure_ssh()``."""
         from ..ssh.config.options import SSHOptions
 
-        check_names("Task.configure_ssh", options, ("nodes", *SSHOptions.names()))
         layer = SSHOptions(**options)
         layer.check_functions()
         self._layers.append((None if nodes is None else NodeSet(nodes), layer))
         self.forget_settings()
-
-    def layers(self) -> list[tuple[Optional[str], dict[str, Any]]]:
-        """Return the arguments of all calls of ``Task.configure_ssh()``: nodes and options."""
-        return [
-            (None if nodes is None else str(nodes), layer.given()) for nodes, layer in self._layers
-        ]
 
     def settings_of(
         self,

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from ..arguments import check_command, check_flags, check_names, keyword_names
+from ..arguments import check_command, check_flags
 from ..exceptions import TaskError, WorkerError
 from ..nodeset import NodeSet
 from .settings import TaskSettings
@@ -63,7 +62,6 @@ def make_command_worker(
             raise ValueError("key is for local commands: the results of nodes go by their names")
         name = "distant_worker" if remote or topology else "local_worker"
         worker_class = _routed(settings.get_default(name), topology, options)
-        _check_ssh(worker_class, options)
         worker = worker_class(nodes, command=command, remote=remote, **options)
     if not (settings.get_default("stdin") if stdin is None else stdin):
         # The commands of some workers have no input to close: see WorkerPdsh.
@@ -98,7 +96,6 @@ def make_copy_worker(
         TypeError: the worker class does not know an option.
     """
     worker_class = _routed(settings.get_default("distant_worker"), topology, options)
-    _check_ssh(worker_class, options)
     worker: DistantWorker = worker_class(
         nodes,
         source=source,
@@ -107,43 +104,6 @@ def make_copy_worker(
         **options,
     )
     return worker
-
-
-# The arguments of a worker that a copy's methods set themselves.
-_OWN_ARGUMENTS = ("nodes", "command", "source", "dest", "topology", "ssh")
-
-
-def check_copy_options(
-    method: str, worker_class: Any, options: Iterable[str], but: Collection[str] = ()
-) -> None:
-    """Check the names of the options of a copy, which depend on the class of its worker.
-
-    Args:
-        method: the public method that was called.
-        worker_class: the worker class of the task.
-        options: the names that were given.
-        but: names that this method does not take.
-
-    Raises:
-        TypeError: the class has no such option.
-    """
-    known = keyword_names(worker_class)
-    if known is not None:
-        left_out = (*_OWN_ARGUMENTS, *but)
-        known = (*(name for name in known if name not in left_out), "tree", "ssh")
-    check_names(method, options, known)
-
-
-def _check_ssh(worker_class: Any, options: Iterable[str]) -> None:
-    """Refuse options of SSH connections for workers that make none.
-
-    Raises:
-        ValueError: ``ssh`` is given, and the class does not know it.
-    """
-    known = keyword_names(worker_class)
-    if "ssh" in options and known is not None and "ssh" not in known:
-        name = getattr(worker_class, "__name__", repr(worker_class))
-        raise ValueError(f"ssh is for commands over SSH, and not for {name}: leave ssh= out")
 
 
 def _routed(worker_class: Any, topology: Optional[TopologyTree], options: dict[str, Any]) -> Any:

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional
+from typing import Any, Optional
 
 from .. import platform
-from ..defaults import (
-    DEFAULTS,
-    INFO_KEYS,
-    TASK_DEFAULTS,
-    TASK_INFO,
-    Defaults,
-    check_setting,
-)
+from ..defaults import DEFAULTS, INFO_KEYS, TASK_DEFAULTS, Defaults, check_setting
 from ..engine.polling import polling_name
 from ..suggestions import did_you_mean
 from ..worker.registry import worker_class
-
-if TYPE_CHECKING:
-    from ..nodeset.topology import TopologyTree
 
 #: The default keys that the task reads. Classes can be set in place of names.
 DEFAULT_KEYS = (*TASK_DEFAULTS, "local_worker", "distant_worker")
@@ -59,26 +49,6 @@ def check_key(key: str, known: Iterable[str], others: Iterable[str], right: str)
         raise ValueError(f"unknown key {key!r}{near} (keys of your own begin with USER_)")
 
 
-class SettingsSnapshot(NamedTuple):
-    """All that was set in a task, for another one: see ``Task.settings_snapshot()``.
-
-    Attributes:
-        info: the info keys that were set.
-        default: the default keys.
-        layers: the arguments of ``Task.configure_ssh()``, call by call: nodes and options.
-        topology: the topology that was set or loaded; None for none.
-    """
-
-    info: dict[str, Any]
-    default: dict[str, Any]
-    layers: list[tuple[Optional[str], dict[str, Any]]]
-    topology: Optional[TopologyTree] = None
-
-    def __repr__(self) -> str:
-        # Options may be secrets.
-        return f"<SettingsSnapshot of {len(self.info)} info keys, {len(self.layers)} layers>"
-
-
 class TaskSettings:
     """The info keys and default keys of a task.
 
@@ -97,7 +67,8 @@ class TaskSettings:
             KeyError: there is no engine of the name in the defaults.
             TypeError: ``defaults`` are no Defaults.
         """
-        check_defaults(defaults)
+        if not isinstance(defaults, (Defaults, type(None))):
+            raise TypeError(f"defaults= takes Defaults(), not {defaults!r}")
         if defaults is None:
             defaults = DEFAULTS
         self.info: dict[str, Any] = defaults.task_info()
@@ -114,16 +85,6 @@ class TaskSettings:
     def is_set(self, info_key: str) -> bool:
         """Return True if an info key was set, in code or in defaults.conf."""
         return info_key in self._info_set
-
-    def given_info(self) -> dict[str, Any]:
-        """Return the info keys that were set and that the task reads."""
-        return {
-            key: value
-            for key, value in self.info.items()
-            if key in INFO_KEYS
-            and key != "engine"  # the default key of this name sets it
-            and (key not in TASK_INFO or self.is_set(key))
-        }
 
     def set_info(self, info_key: str, value: Any) -> None:
         """Set an info key. The value must have been checked: see :func:`check_info`."""
@@ -151,16 +112,6 @@ class TaskSettings:
         elif default_key == "engine":
             self.info["engine"] = polling_name(value)
         self.default[default_key] = value
-
-
-def check_defaults(defaults: Any) -> None:
-    """Check the initial values of a task; None is right as well.
-
-    Raises:
-        TypeError: they are no Defaults.
-    """
-    if not isinstance(defaults, (Defaults, type(None))):
-        raise TypeError(f"defaults= takes Defaults(), not {defaults!r}")
 
 
 def check_info(info_key: str, value: Any) -> None:

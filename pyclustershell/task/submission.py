@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import Future
-from typing import Any, Callable, Optional, Protocol
+from typing import Optional, Protocol
 
-from ..arguments import check_function
 from ..exceptions import TaskError
 from ..results import Results
 from ..worker.worker import Worker
@@ -79,15 +78,6 @@ class ResultsFuture(Future[Results]):
         """
         self._check_thread("exception")
         return super().exception(timeout)
-
-    def add_done_callback(self, fn: Callable[[Future[Results]], Any]) -> None:
-        """Call ``fn(future)`` when the future is done: see ``concurrent.futures.Future``.
-
-        Raises:
-            TypeError: it cannot be called, or is a coroutine function or generator function.
-        """
-        check_function("add_done_callback()", fn)
-        super().add_done_callback(fn)
 
     def _check_thread(self, method: str) -> None:
         if not self.done() and threading.current_thread() is self.worker.context.thread:

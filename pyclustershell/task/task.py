@@ -19,8 +19,6 @@ from ..arguments import (
     check_handler,
     check_interval,
     check_limit,
-    check_names,
-    keyword_names,
 )
 from ..defaults import Defaults
 from ..engine.delayed import process_delayed_calls
@@ -40,8 +38,8 @@ from .getters import TaskGetters
 from .incoming import IncomingWorkers
 from .registry import ThreadRegistry, find_thread
 from .runner import RunAborted, TaskRunner
-from .scheduling import check_copy_options, make_command_worker, make_copy_worker
-from .settings import SettingsSnapshot, TaskSettings, check_info
+from .scheduling import make_command_worker, make_copy_worker
+from .settings import TaskSettings, check_info
 from .thread import TaskThread, on_task_thread
 from .topology import TaskTopology
 
@@ -305,36 +303,6 @@ class Task(TaskGetters):
             NodeConfigurationError: options or configuration files are wrong for this node.
         """
         return self._connections.sources_of(node)
-
-    def settings_snapshot(self) -> SettingsSnapshot:
-        """Return all that was set in this task, for another one: see :meth:`adopt_settings`.
-
-        To be called on the task's thread.
-
-        Raises:
-            TopologyError: the topology file is wrong.
-        """
-        return SettingsSnapshot(
-            info=self._settings.given_info(),
-            default=dict(self._settings.default),
-            layers=self._connections.layers(),
-            topology=self._topology.tree,
-        )
-
-    def adopt_settings(self, snapshot: SettingsSnapshot) -> None:
-        """Set all that another task had set, in addition to what is set here.
-
-        Raises:
-            ValueError, TypeError, ConfigurationError: a value is wrong.
-        """
-        for key, value in snapshot.info.items():
-            self.set_info(key, value)
-        for key, value in snapshot.default.items():
-            self.set_default(key, value)
-        for nodes, options in snapshot.layers:
-            self.configure_ssh(nodes, **options)
-        if snapshot.topology is not None:
-            self.topology = snapshot.topology
 
     # -- commands and copies --
 
@@ -685,7 +653,6 @@ class Task(TaskGetters):
         Returns:
             The command's worker; None without a command.
         """
-        check_names("Task.run", kwargs, keyword_names(Task.command_worker))
         if command is None or isinstance(command, (int, float)):
             timeout = kwargs.pop("timeout", command)
             if kwargs:
@@ -726,7 +693,7 @@ class Task(TaskGetters):
             tree: False to connect directly in spite of a topology: see :meth:`load_topology`.
             ssh: options for this copy's connections; they win over all others.
             **options: ``follow_symlinks``, ``inplace``, ``skip_unchanged``, ``checksum``,
-                ``fsync``, ``into``: see WorkerSsh.
+                ``fsync``: see WorkerSsh.
 
         Returns:
             The scheduled worker.
@@ -737,7 +704,6 @@ class Task(TaskGetters):
             NodeSetParseError: the nodes cannot be parsed.
             TaskError: the task has a topology, and gateways are not supported.
         """
-        check_copy_options("Task.copy", self.default("distant_worker"), options)
         worker = self.copy_worker(
             source,
             dest,
@@ -772,7 +738,6 @@ class Task(TaskGetters):
         """
         if nodes is None or not len(node_set := NodeSet(nodes)):
             raise ValueError(f"{_no_node(nodes)}: name the nodes to copy to or from")
-        check_copy_options("Task.copy_worker", self.default("distant_worker"), options)
         if ssh is not None:
             options["ssh"] = ssh
         return make_copy_worker(
@@ -803,9 +768,8 @@ class Task(TaskGetters):
         Raises:
             ValueError: an argument is wrong; dest is no directory.
         """
-        worker_class = self.default("distant_worker")
-        check_copy_options("Task.rcopy", worker_class, options, but=("reverse",))
-        return self.copy(source, dest, nodes, reverse=True, **options)
+        options["reverse"] = True
+        return self.copy(source, dest, nodes, **options)
 
     @property
     def topology(self) -> Optional[TopologyTree]:
@@ -1083,8 +1047,7 @@ class Task(TaskGetters):
         it ends the run.
 
         Raises:
-            TypeError: the callback cannot be called, or is a coroutine function or generator
-                function.
+            TypeError: the callback cannot be called, or is a coroutine function.
         """
         check_function("post()", callback)
         self._engine.post(callback, *args)

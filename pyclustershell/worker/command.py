@@ -81,11 +81,6 @@ class CommandClient(EngineClient):
         state = self._command or ("ended" if self._ended else "waiting")
         return f"<{type(self).__name__} {self._key}: {state}>"
 
-    @property
-    def has_turn(self) -> bool:
-        """True if the fanout has had room for this command."""
-        return self._engine is not None
-
     def start(self, engine: Engine) -> None:
         """Start the command. The engine calls this when the fanout has room."""
         if self._ended:  # it was aborted before its start
@@ -428,19 +423,6 @@ class CommandWorker(Worker):
         worker ends in the loop's next pass, or at the start of the next run.
         """
         super().abort()
-
-    def abort_waiting(self) -> None:
-        """End the commands whose turn has not come, as :meth:`abort` does; the others go on.
-
-        May be called from any thread.
-        """
-        if self._context is not None:
-            self._on_task_thread(self._abort_waiting)
-
-    def _abort_waiting(self) -> None:
-        for client in list(self._clients):
-            if not client.has_turn:
-                client.abort()
 
     def _abort(self) -> None:
         self.aborted = True

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from .. import platform
-from ..arguments import (
-    check_command,
-    check_command_size,
-    check_flags,
-    check_no_zero_byte,
-    check_path,
-)
+from ..arguments import check_command, check_flags, check_no_zero_byte, check_path
 from ..engine.engine import Engine
 from ..exceptions import CopyError, NodeError, WorkerError
 from ..nodeset import NodeSet
@@ -23,7 +17,7 @@ from ..ssh.config.memo import LookupPending
 from ..ssh.config.options import SSHOptions
 from ..ssh.sftp.copyoptions import CopyOptions
 from ..ssh.sftp.localpaths import Placed
-from ..ssh.sftp.names import file_name, why_unsafe
+from ..ssh.sftp.names import why_unsafe
 from .command import CommandClient, CommandWorker
 from .context import WorkerContext
 from .worker import DistantWorker
@@ -158,8 +152,7 @@ class CopyRequest:
             CopyError: this host can have no file of this name.
         """
         # The source is a path of the node: only '/' divides it, also on Windows.
-        base = posixpath.basename(self.source.rstrip("/"))
-        name = f"{base}.{file_name(node, platform.WINDOWS_PATHS)}"
+        name = f"{posixpath.basename(self.source.rstrip('/'))}.{node}"
         reason = why_unsafe(os.fsencode(name), platform.WINDOWS_PATHS)
         if reason is not None:
             cause = f"{name!r} cannot be the name of a copy on this host: {reason}"
@@ -239,8 +232,6 @@ class WorkerSsh(CommandWorker, DistantWorker):
         checksum: True to compare contents in place of times, with ``skip_unchanged``. The file on
             the node is then read over SFTP.
         fsync: True to flush files on the nodes to disk before they get their names.
-        into: True if the destination on the nodes must be a directory that exists: a copy gets the
-            name of its source in it. For a reverse copy, this is always so.
         topology: the gateways that lead to the nodes, a TopologyTree; None to connect directly.
 
     Raises:
@@ -268,7 +259,6 @@ class WorkerSsh(CommandWorker, DistantWorker):
         skip_unchanged: bool = False,
         checksum: bool = False,
         fsync: bool = False,
-        into: bool = False,
         topology: Optional[TopologyTree] = None,
     ) -> None:
         super().__init__(handler, timeout, stderr, autoclose)
@@ -281,7 +271,6 @@ class WorkerSsh(CommandWorker, DistantWorker):
             skip_unchanged=skip_unchanged,
             checksum=checksum,
             fsync=fsync,
-            into=into,
         )
         if ssh is not None and not isinstance(ssh, SSHOptions):
             # The value is not shown: it may have a password.
@@ -308,7 +297,6 @@ class WorkerSsh(CommandWorker, DistantWorker):
         )
         # OpenSSH's server ends the connection for it, and others cut the command there.
         check_no_zero_byte("command", self.encoded_command)
-        check_command_size(self.encoded_command)
         self._copy: Optional[CopyRequest] = None
         self._shared_source: Optional[Source] = None
         #: The files of a reverse copy, and of those that run at the same time.
@@ -321,7 +309,7 @@ class WorkerSsh(CommandWorker, DistantWorker):
             if not self.dest:
                 raise ValueError(f"no destination for the copy of {self.source!r}: set dest=")
             options = CopyOptions(
-                self.preserve, follow_symlinks, inplace, skip_unchanged, checksum, fsync, into
+                self.preserve, follow_symlinks, inplace, skip_unchanged, checksum, fsync
             )
             self._copy = CopyRequest(self.source, self.dest, reverse, options)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Optional, Union
 
-from ..arguments import check_names, keyword_names
 from ..engine.engine import Engine
 from ..exceptions import NodeError, WorkerError
 from ..nodeset import NodeSet
@@ -163,7 +162,6 @@ class WorkerTree(WorkerSsh):
         newroot: Optional[str] = None,
         **options: Any,
     ) -> None:
-        check_names(type(self).__name__, options, keyword_names(WorkerSsh))
         if command is None and source is None:
             raise ValueError("WorkerTree needs a command, or a source and a dest")
         super().__init__(

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator
 from typing import Any, Callable, Optional
 
-from ..arguments import check_function, check_handler, check_names, keyword_names
+from ..arguments import check_function, check_handler
 from ..engine.aftermath import Aftermath
 from ..engine.engine import EngineClient
 from ..event import Dispatcher, interruptible
@@ -29,7 +29,7 @@ from ..records import (
 from ..results import Results
 from ..suggestions import did_you_mean
 from .context import WorkerContext
-from .store import NO_RETCODE, OWN_KEY, ResultStore, RunResults, fold_failures
+from .store import NO_RETCODE, OWN_KEY, ResultStore, fold_failures
 
 logger = logging.getLogger("pyclustershell.worker")
 
@@ -70,14 +70,6 @@ class Worker:
     SNAME_STDERR = "stderr"
     #: The stream of a copy's ``ev_written``.
     SNAME_COPY = "copy"
-
-    def __new__(cls, *args: Any, **options: Any) -> Worker:
-        """Refuse unknown names in the name of this class, and not of the base that takes them."""
-        known = keyword_names(cls)
-        # An argument that is given twice is the first error for Python, and so for ClusterShell.
-        if known is not None and options.keys().isdisjoint(known[: len(args)]):
-            check_names(cls.__name__, options, known)
-        return super().__new__(cls)
 
     def __init__(self, handler: Any = None) -> None:
         self.eh = handler
@@ -133,7 +125,8 @@ class Worker:
         """
         if self._context is not None:
             raise WorkerError(f"{self!r} has already been scheduled: make a new worker")
-        self._store = self._make_store(context, context.results if self.keep_results else None)
+        run_results = context.results if self.keep_results else None
+        self._store = ResultStore(context.engine, run_results, self, self._count_nodes())
         self._context = context
         self.task = context.task
         clients = self._make_clients(context)
@@ -141,10 +134,6 @@ class Worker:
         if not clients:
             context.engine.post(self._close)
         return clients
-
-    def _make_store(self, context: WorkerContext, run_results: Optional[RunResults]) -> ResultStore:
-        """Make the store of this worker's results, which the results of the run will include."""
-        return ResultStore(context.engine, run_results, self, self._count_nodes())
 
     def _count_nodes(self) -> int:
         """Return how many nodes or keys will have a result."""
@@ -395,7 +384,7 @@ class Worker:
             callback: a function that takes the worker.
 
         Raises:
-            TypeError: it cannot be called, or is a coroutine function or generator function.
+            TypeError: it cannot be called, or is a coroutine function.
         """
         check_function("when_closed()", callback)
         self.on_close(callback)
@@ -420,7 +409,7 @@ class Worker:
             callback: a function that takes the worker.
 
         Raises:
-            TypeError: it cannot be called, or is a coroutine function or generator function.
+            TypeError: it cannot be called, or is a coroutine function.
         """
         check_function("when_gone()", callback)
         self.on_close(lambda worker: worker.aftermath.when_over(lambda: callback(worker)))

@@ -15,7 +15,7 @@ from benchmarks.local import OURS, RIVAL, main
 from benchmarks.sshconfig import main as sshconfig
 
 KNOWN = {"fanout", "imports", "latency", "local", "nodeset", "output", "programs", "scale"}
-KNOWN |= {"spread", "sshconfig"}
+KNOWN |= {"sshconfig"}
 
 
 def test_the_programs_are_found_and_nothing_else() -> None:

@@ -58,16 +58,6 @@ node3: timed out
 node4: Connection refused
 healthy: node1
 """,
-    "dask_workers.py": """\
-ok: node[1-9]
-exit status 1: node[10-20]
-""",
-    "topology.py": """\
-gw1 leads to 4 nodes
-gw2 leads to 4 nodes
-up: node[1-8]
-up without gw1: node[1-8]
-""",
     "timer_and_port.py": """\
 echo one -> one
 echo two -> two
@@ -84,7 +74,7 @@ def test_every_example_is_tested() -> None:
 
 
 # The package that an example needs.
-NEEDS = {"progress.py": "rich", "dask_workers.py": "distributed"}
+NEEDS = {"progress.py": "rich"}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)

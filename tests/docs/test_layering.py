@@ -35,7 +35,6 @@ LAYERS = {
     "cli": 7,
     "compat": 7,
     "loopback": 7,
-    "spread": 7,
     "__main__": 7,
 }
 # The folders of ssh/ have an order as well; "" stands for the modules of ssh/ itself.
@@ -54,7 +53,6 @@ VALUES_LAYER = 0  # exceptions, records, results, msgtree, event ...
 CONFINED = {
     "asyncio": {"aio"},
     "cryptography": {"ssh", "loopback"},
-    "multiprocessing": {"spread"},
     "paramiko": {"ssh", "loopback"},
     "subprocess": {"local"},
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import signal
 import subprocess
@@ -48,40 +49,23 @@ def cluster() -> Iterator[LoopbackCluster]:
         yield cluster
 
 
-class BareLoop(asyncio.SelectorEventLoop):
-    """A loop without calls for descriptors, as the Proactor loop of Windows.
+def new_loops() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The kinds of event loops that this system has."""
+    loops: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+        "selector": asyncio.SelectorEventLoop
+    }
+    if sys.platform == "win32":
+        loops["proactor"] = asyncio.ProactorEventLoop
+    with contextlib.suppress(ImportError):
+        import uvloop
 
-    In its debug mode, it also refuses calls of other threads that are not made for them.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.set_debug(True)
-
-    def _refuse(self, *_arguments: Any) -> Any:
-        raise NotImplementedError
-
-    add_reader = remove_reader = add_writer = remove_writer = add_signal_handler = _refuse
-
-
-#: Functions that make each kind of event loop; uvloop's is known when it is imported.
-LOOPS: dict[str, Optional[Callable[[], asyncio.AbstractEventLoop]]] = {
-    "selector": asyncio.SelectorEventLoop,
-    "bare": BareLoop,
-    "uvloop": None,
-}
-if sys.platform == "win32":
-    LOOPS["proactor"] = asyncio.ProactorEventLoop
+        # The first loop of a process opens a pipe that serves all of them, and stays open.
+        uvloop.new_event_loop().close()
+        loops["uvloop"] = uvloop.new_event_loop
+    return loops
 
 
-def find_uvloop() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return the function that makes a loop of uvloop; skip the test if there is none."""
-    reason = "uvloop is not installed: the extra 'test' has it, but for Windows"
-    uvloop = pytest.importorskip("uvloop", reason=reason)
-    new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    # The first loop of a process opens a pipe that serves all of them, and stays open.
-    new_loop().close()
-    return new_loop
+LOOPS = new_loops()
 
 
 class Runner:
@@ -111,10 +95,10 @@ class Runner:
         return result
 
 
-@pytest.fixture(params=LOOPS)
+@pytest.fixture(params=LOOPS.values(), ids=LOOPS)
 def run_on_each(request: pytest.FixtureRequest, cluster: LoopbackCluster) -> Runner:
     """Runs on each kind of event loop."""
-    return Runner(cluster, LOOPS[request.param] or find_uvloop())
+    return Runner(cluster, request.param)
 
 
 @pytest.fixture
@@ -231,67 +215,11 @@ async def answer(node: str) -> str:
     return f"of {node}"
 
 
-async def hints(node: str) -> Any:
-    """Answer for a node, again and again."""
-    yield f"of {node}"
-
-
-#: Arguments of Session that it refuses, and the error.
-WRONG_SESSIONS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "fanout": ({"fanout": "4"}, TypeError, "^fanout must be an integer, not '4'$"),
-    "flag for fanout": ({"fanout": True}, TypeError, "^fanout must be an integer, not True$"),
-    "no fanout": ({"fanout": 0}, ValueError, "^fanout must be at least 1, not 0$"),
-    "fanout twice": ({"fanout": 4, "info": {"fanout": 5}}, TypeError, "fanout= twice"),
-    "fanuot": ({"fanuot": 4}, TypeError, r"^Session\(\) takes .* did you mean 'fanout'\?$"),
-    "pasword": ({"pasword": "x"}, TypeError, r"^Session\(\) .* did you mean 'password'\?$"),
-    "nodes": ({"nodes": "n1"}, TypeError, r"^Session\(\) .* 'nodes': it takes fanout, buffer, "),
-    "buffer": ({"buffer": "1M"}, TypeError, "^buffer must be an integer, not '1M'$"),
-    "half a byte": ({"buffer": 1.5}, TypeError, "^buffer must be an integer, not 1.5$"),
-    "no buffer": ({"buffer": 0}, ValueError, "^buffer must be at least 1, not 0$"),
-    "info": ({"info": 5}, TypeError, "^info=5 is an int: use a mapping, such as {'ssh_kill_gr"),
-    "info text": ({"info": "fanout"}, TypeError, "^info='fanout' is a str: use a mapping"),
-    "info key": ({"info": {"fanuot": 4}}, ValueError, "did you mean 'fanout'"),
-    "info value": ({"info": {"ssh_kill_grace": "1"}}, TypeError, "^ssh_kill_grace must be a nu"),
-    "info of the other kind": (
-        {"info": {"stderr": True}},
-        ValueError,
-        r"set it with set_default\(\)",
-    ),
-    "info as an argument": (
-        {"ssh_kill_grace": 1},
-        TypeError,
-        r"'ssh_kill_grace', which is an info key: use info={'ssh_kill_grace': \.\.\.}$",
-    ),
-    "defaults": ({"defaults": 3}, TypeError, r"^defaults= takes Defaults\(\), not 3$"),
-    "port": ({"port": "22"}, TypeError, "^port must be an integer, not str$"),
-    "iterator": ({"password": hints}, TypeError, "an asynchronous generator function: use one"),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG_SESSIONS)
-def test_arguments_are_checked_at_once(wrong: str) -> None:
-    options, kind, message = WRONG_SESSIONS[wrong]
-    with pytest.raises(kind, match=message):
-        Session(**options)
-
-
-def test_a_misspelt_name_is_that_of_the_method_that_was_called(run: Runner) -> None:
-    async def body(session: Session) -> None:
-        for method, call, near in [
-            ("lines", lambda: session.lines("true", NODES, timeuot=1), "timeout"),
-            ("start", lambda: session.start("true", NODES, timeuot=1), "timeout"),
-            ("copy", lambda: session.copy(__file__, "/x", NODES, preserv=1), "preserve"),
-            ("rcopy", lambda: session.rcopy("/etc", "/tmp", NODES, preserv=1), "preserve"),
-        ]:
-            message = rf"^Session\.{method}\(\) takes no argument '\w+': did you mean '{near}'\?$"
-            with pytest.raises(TypeError, match=message):
-                await call()
-        with pytest.raises(TypeError, match=r"run\(\) got an unexpected .* 'timeuot'"):
-            session.run("true", NODES, timeuot=1)
-        with pytest.raises(TypeError, match=r"Session.rcopy\(\) takes no argument 'reverse'"):
-            await session.rcopy("/etc", "/tmp", NODES, reverse=False)
-
-    run(body)
+def test_options_are_checked_at_once() -> None:
+    with pytest.raises(TypeError, match="did you mean 'password'"):
+        Session(pasword="x")
+    with pytest.raises(ValueError, match="buffer=0"):
+        Session(buffer=0)
 
 
 def test_a_session_is_used_between_its_beginning_and_its_end(cluster: LoopbackCluster) -> None:

@@ -17,12 +17,11 @@ import paramiko
 import pytest
 
 import pyclustershell
-from pyclustershell import platform
 from pyclustershell.cli.clush import main
+from pyclustershell.cli.outputhandlers import file_name
 from pyclustershell.loopback import LoopbackCluster
 from pyclustershell.nodeset import GroupResolver, GroupSource, set_std_group_resolver
 from pyclustershell.nodeset.groups import GroupResolverConfig
-from pyclustershell.ssh.sftp.names import file_name
 from pyclustershell.task import task_self
 from tests.helpers.sh import BEGUN, SHELL, sh
 from tests.servers.processes import node_path
@@ -248,7 +247,7 @@ def test_no_node_has_a_file_outside_of_outdir(pyclush: Any, tmp_path: Path) -> N
     assert precious.read_text() == "precious"
     assert sorted(os.listdir(tmp_path)) == ["outdir", "precious"]
     assert len(os.listdir(directory)) == 4
-    assert (directory / file_name("ssh://node1", platform.WINDOWS_PATHS)).read_text() == "ok\n"
+    assert (directory / file_name("ssh://node1")).read_text() == "ok\n"
 
 
 @pytest.mark.posix_only("Windows has no signals")

@@ -395,20 +395,6 @@ def test_a_full_disk_is_an_error(env: dict[str, str], unbuffered: str) -> None:
         )
 
 
-@pytest.mark.parametrize("option", ["--outdir", "--errdir"])
-def test_a_full_disk_under_outdir(env: dict[str, str], tmp_path: Path, option: str) -> None:
-    """The option and the file are named; ClusterShell's manner has the system's words."""
-    file = tmp_path / "n1"
-    file.symlink_to("/dev/full")
-    arguments = (*LOCAL, "-n", option, str(tmp_path), "-w", "n1", "echo ok; echo no >&2")
-    done = run(env, "pyclush", *arguments)
-    reason = f"{file} cannot be written: No space left on device"
-    assert done.stderr.splitlines()[-1] == f"pyclush: {option}: {reason}"
-    assert done.returncode == 1
-    done = run(env, "clush", *arguments)
-    assert done.stderr.splitlines()[-1] == "ERROR: [Errno 28] No space left on device"
-
-
 def test_fd_max_is_kept_to(env: dict[str, str]) -> None:
     arguments = (*LOCAL, "-n", "-O", "fd_max=100", "-f", "1000", "-w", "n[1-1000]", "echo ok")
     done = run(env, "clush", *arguments)
@@ -474,36 +460,6 @@ def test_ask_pass(env: dict[str, str], tmp_path: Path) -> None:
             assert PASSWORD not in it.output
 
 
-def test_a_wrong_password_is_told_first(env: dict[str, str], tmp_path: Path) -> None:
-    with PasswordServer(["password"]) as server:
-        options = ("-o", f"-F {_password_config(tmp_path, server)}", "--color=never")
-        with terminal(env, "pyclush", "--ask-pass", *options, "-w", "node[1-3]", "true") as it:
-            it.expect("Password of the connections: ")
-            it.type("wrong\r")
-            it.expect(r"pyclush: the password was refused by (node\d): it was not tried on other")
-            it.expect(r"pyclush: node\[?[-,0-9]+\]? \(2\): Permission denied")
-            it.expect("pyclush: 0 of 3 ok")
-            assert it.finish() == 1
-        assert [password for _, password in server.attempts] == ["wrong"]
-
-
-@pytest.mark.parametrize("asking", [["--ask-pass"], ["-O", "password_prompt=yes"]])
-def test_passwords_need_a_terminal(env: dict[str, str], asking: list[str]) -> None:
-    done = subprocess.run(
-        program("pyclush", *asking, "-w", "node1", "true"),
-        input="secret\n",
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-        env=env,
-        start_new_session=True,  # no controlling terminal
-    )
-    assert done.stderr.startswith("pyclush: 'Password")
-    assert done.stderr.endswith("there is no terminal: run this in one, or use keys or an agent\n")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-
-
 def test_the_password_of_a_mode_is_the_first_input(env: dict[str, str]) -> None:
     options = (*LOCAL, "-O", "password_prompt=yes", "-O", "command_prefix=exec", "-w", "n1", "cat")
     with terminal(env, "clush", *options) as it:
@@ -541,29 +497,6 @@ def test_json_of_copies_names_their_paths(env: dict[str, str], tmp_path: Path) -
     record = json.loads(done.stdout)
     assert (record["node"], record["rc"]) == ("node1", 0)
     assert (record["source"], record["dest"]) == (str(source), "there")
-
-
-def test_several_sources_need_a_directory(env: dict[str, str], tmp_path: Path) -> None:
-    """The last of them would be left under the directory's name, and directories would be mixed."""
-    sources = [tmp_path / "a", tmp_path / "b"]
-    for source in sources:
-        source.mkdir()
-        (source / source.name).write_text("x")
-    files = [str(source / source.name) for source in sources]
-    directories = [str(source) for source in sources]
-    dest = tmp_path / "dest"
-    with LoopbackCluster("node[1-2]", shell=SHELL) as cluster:
-        options = ("-o", f"-F {cluster.ssh_config}", "-w", "node[1-2]", "--dest", str(dest))
-        for several in (files, directories):
-            done = run(env, "pyclush", *options, "--copy", *several)
-            assert done.stderr == (
-                f"pyclush: node[1-2] (2): {dest}: No such directory\npyclush: 0 of 2 ok\n"
-            )
-            assert done.returncode == 1
-            assert not dest.exists()
-        dest.mkdir()
-        assert run(env, "pyclush", *options, "--copy", *directories).returncode == 0
-        assert sorted(os.listdir(dest)) == ["a", "b"]
 
 
 def test_dry_run(env: dict[str, str], tmp_path: Path) -> None:

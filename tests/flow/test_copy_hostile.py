@@ -830,7 +830,7 @@ def test_a_failure_without_a_reason_says_what_is_known(task: Task, tmp_path: Pat
     with scripted_nodes(script) as nodes:
         target = nodes.path("dest", "target")
         copy(task, nodes, source, target)
-        assert only_failure(task).cause.startswith(f"{target}: Failure: the server gives no reason")
+        assert only_failure(task).cause.startswith(f"{target}: Failure; ")
         assert everything(Path(target).parent) == []
 
 

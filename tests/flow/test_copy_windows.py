@@ -184,6 +184,7 @@ def test_two_sources_with_one_name_fail(task: Task, tmp_path: Path) -> None:
         ("C:\\data", "node1"),
         ("/data/CON", "node1"),
         ("/data/nul", "node1"),
+        ("/data/a", "fe80::1"),
         ("/data/a", "node1."),
     ],
 )
@@ -240,8 +241,8 @@ def test_a_host_without_modes_leaves_those_of_nodes(
         task.copy(str(tmp_path / "tree"), str(target.parent), nodes="node1", preserve=True)
         task.resume()
         assert causes(task) == []
-        # (The server of this test is told that it has no modes, and sets none.)
         assert set(set_modes) == {None, mode}
+        assert stat.S_IMODE(old.stat().st_mode) == mode
         for name in ("new", "old", "sub/new"):
             assert (target / name).read_bytes() == b"contents"
             assert int((target / name).stat().st_mtime) == 1_000_000_000

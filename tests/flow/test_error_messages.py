@@ -12,7 +12,6 @@ import pkgutil
 import signal
 import sys
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
 from optparse import Values
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
@@ -46,7 +45,6 @@ from pyclustershell.nodeset.groups import (
 )
 from pyclustershell.nodeset.rangesyntax import RangeSyntaxError
 from pyclustershell.nodeset.topology import TopologyGraph, TopologyParser
-from pyclustershell.spread import Spread
 from pyclustershell.ssh.auth.agent import AgentConnection, AgentError
 from pyclustershell.ssh.auth.encryptedkey import WrongPassphraseError, parse_openssh_key
 from pyclustershell.ssh.config.memo import LookupPending, Memo
@@ -528,20 +526,6 @@ def _session(world: World) -> BaseException:
     with LoopbackCluster("node1", handler=lambda node, command: None) as cluster:
         cluster.configure(world.task)
         return failure(world.task)
-
-
-@case(exceptions.ShardError, given="The shard", cause="the workers are gone")
-def _shard(world: World) -> BaseException:
-    class Broken(Executor):
-        def submit(self, *_args: Any, **_kwargs: Any) -> Future[Any]:
-            future: Future[Any] = Future()
-            future.set_exception(BrokenExecutor("the workers are gone"))
-            return future
-
-    with Spread(executor=Broken()) as spread:
-        error = spread.run("true", "node1")["node1"].failure
-    assert error is not None
-    return error
 
 
 @case(exceptions.LineTooLongError, given="stdout", cause="longer than 5 bytes", fix="'line_limit'")

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from pyclustershell.arguments import LONGEST_REQUEST
 from pyclustershell.event import EventHandler
 from pyclustershell.exceptions import (
     AuthenticationError,
@@ -398,13 +397,3 @@ def test_the_example_of_the_readme(sshd: Sshd, tmp_path: Path) -> None:
     assert done.stderr == ""
     system = processes.run("uname", "-s").stdout.strip()
     assert done.stdout.split() == ["node[1-40]", system]
-
-
-@pytest.mark.parametrize("spare", [0, 1 << 17])
-def test_the_longest_command_reaches_the_server(task: Task, spare: int) -> None:
-    """One byte more is refused before. (Linux takes no argument of more than 128 KiB.)"""
-    command = "echo ok #".ljust(LONGEST_REQUEST - spare, "x")
-    task.run(command, nodes="127.0.1.1")
-    assert not [failure for failure, _ in task.iter_failures()]
-    with pytest.raises(ValueError, match="copy a script"):
-        task.run(command.ljust(LONGEST_REQUEST + 1, "x"), nodes="127.0.1.1")

@@ -33,12 +33,7 @@ PROGRAMS = {
     "strace": "strace",
     "zsh": "zsh",
 }
-MODULES = {
-    "ClusterShell": "ClusterShell",
-    "asyncssh": "asyncssh",
-    "rich": "rich",
-    "distributed": "distributed",
-}
+MODULES = {"ClusterShell": "ClusterShell", "asyncssh": "asyncssh", "rich": "rich"}
 #: CI installs these on Linux only.
 ON_LINUX = {"bash", "dropbear", "fish", "groff", "pdsh", "strace", "zsh"}
 #: The tests, or the library, start these themselves; the Linux side beside wine is of no use.

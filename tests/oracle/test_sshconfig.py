@@ -353,32 +353,3 @@ def test_openssh_decides_between_two_options_in_the_same_way(
     for first in options:
         for second in options:
             check_command_line(f"{first} {second}", path)
-
-
-# -- jump hosts and proxy commands --
-
-PROXIES = ("ProxyJump none", "ProxyJump gate", "ProxyCommand none", "ProxyCommand nc X")
-
-
-def proxies_of(config: str, line: str, path: Path) -> tuple[list[str], list[str]]:
-    """The jump hosts and the command that the library would connect through."""
-    path.write_text(config)
-    options = SSHOptions(config_files=str(path)).over(SSHOptions.parse_command_line(line))
-    found = resolve("host", options, config_cache=ConfigCache())
-    return (
-        [proxy.hostname for proxy in found.proxies],
-        [found.proxy_command] if found.proxy_command else [],
-    )
-
-
-@pytest.mark.parametrize("end", [*PROXIES, ""])
-@pytest.mark.parametrize("given", [*PROXIES, "-J gate", "-J none", ""])
-def test_openssh_chooses_the_same_proxy(given: str, end: str, tmp_path: Path) -> None:
-    # In several blocks, in every order, behind and in front of the command line's.
-    path = tmp_path / "config"
-    line = f"-o {shlex.quote(given.replace(' ', '=', 1))}" if given[:1] == "P" else given
-    for first in PROXIES:
-        config = f"Host gate\nProxyCommand none\nHost host\n{first}\nHost *\n{end}\n"
-        ours = proxies_of(config, line, path)
-        theirs = openssh_settings(path, "host", *shlex.split(line))
-        assert ours == (theirs.get("proxyjump", []), theirs.get("proxycommand", [])), config

@@ -379,13 +379,10 @@ def test_strict_refuses_an_unknown_host(known_hosts: Path) -> None:
     assert (error.node, error.phase, error.cause) == ("node1", "host key", "host key is not known")
     assert error.sentence == (
         f"The ED25519 host key {fingerprint(blob(1))} of node1 is not known and checking is "
-        "strict; compare it and add it to known_hosts, as 'ssh-keyscan node1' prints it, or add "
-        "the keys of new hosts with '-o StrictHostKeyChecking=accept-new'. "
+        "strict; compare it and add it to known_hosts, or use the policy 'accept-new'. "
         "Host key verification failed."
     )
     assert not known_hosts.exists()
-    with pytest.raises(UnknownHostKeyError, match="as 'ssh-keyscan -p 2222 node1' prints it"):
-        HostKeyChecker().check(settings_for(known_hosts, port=2222), ED25519, blob(1), "10.0.0.1")
 
 
 @pytest.mark.parametrize("policy", ["strict", "accept-new"])

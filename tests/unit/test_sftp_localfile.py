@@ -116,10 +116,6 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 def replaced(path: Path) -> os.stat_result:
     """Replace a file; returns the status of the new one."""
     file = LocalFile(str(path), 0o644, inplace=False)
-    if os.name != "nt":
-        # Until it has its owner, group and mode, only this user may read it.
-        (temporary,) = path.parent.glob(f".{path.name}.*")
-        assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
     file.write(0, memoryview(b"new"))
     file.finish(None, None)
     assert path.read_bytes() == b"new"

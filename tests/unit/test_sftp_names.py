@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 
 import pytest
@@ -10,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pyclustershell.ssh.sftp import names
-from pyclustershell.ssh.sftp.copyoptions import CopyOptions
-from pyclustershell.worker.ssh import CopyRequest
 
 
 @pytest.mark.parametrize("windows", [False, True])
@@ -104,21 +101,3 @@ def test_a_temporary_name_is_no_longer_than_names_can_be() -> None:
 @given(st.text("a\u00e9\u20ac\U0001f600", max_size=300))
 def test_a_temporary_name_is_text_where_the_name_is(name: str) -> None:
     assert names.temporary_name(name.encode(), "0").decode().startswith(f".{name[:50]}")
-
-
-@pytest.mark.parametrize(
-    ("node", "posix", "windows"),
-    [
-        ("ssh://bob@n1:22", "ssh:%2F%2Fbob@n1:22", "ssh%3A%2F%2Fbob@n1%3A22"),
-        ("../../etc/x", "..%2F..%2Fetc%2Fx", "..%2F..%2Fetc%2Fx"),
-        ("[::1]", "[::1]", "[%3A%3A1]"),
-        ("bob@n1", "bob@n1", "bob@n1"),
-        ("..", "%2E%2E", "%2E%2E"),
-    ],
-)
-def test_the_name_of_a_nodes_file(node: str, posix: str, windows: str) -> None:
-    assert names.file_name(node, windows=False) == posix
-    assert names.file_name(node, windows=True) == windows
-    if os.name != "nt":
-        target = CopyRequest("/etc/hosts", os.curdir, True, CopyOptions()).target(node)
-        assert target == os.path.join(os.curdir, f"hosts.{posix}")

@@ -480,9 +480,8 @@ class Authenticator:
             with self._store.prompt_lock:
                 answer = password(self._settings.node)
         except Exception as error:
-            # Its type only: its text may have the password.
+            logger.debug("%s: no password", self._settings.node, exc_info=True)
             self._note(f"the password function failed: {type(error).__name__}")
-            logger.debug("%s: no password: %s", self._settings.node, type(error).__name__)
             return None
         if not isinstance(answer, str):
             self._note(f"no password was given: the function returned {type(answer).__name__}")
@@ -533,7 +532,7 @@ class Authenticator:
             with self._store.prompt_lock:
                 answers = [*callback(self._settings.node, title, instructions, tuple(prompts))]
         except Exception as error:
-            logger.debug("%s: no answers: %s", self._settings.node, type(error).__name__)
+            logger.debug("%s: no answers", self._settings.node, exc_info=True)
             self._note(f"the keyboard_interactive function failed: {type(error).__name__}")
             return [""] * len(prompts)
         if len(answers) != len(prompts):

@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from ... import platform
 from ...engine.descriptors import is_shortage
-from ...plainfile import regular_file
 from ..config.filestamp import file_stamp
 from ..config.memo import Memo, Passing
 from ..config.settings import PerNode
@@ -30,9 +29,6 @@ from ..protocol.fields import Fields
 from .encryptedkey import parse_openssh_key
 
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")  # RFC 5656, section 10.1
-# No key or certificate has so many bytes.
-_LARGEST = 1 << 20
-
 _OPENSSH_BEGIN = b"BEGIN OPENSSH PRIVATE KEY"
 
 
@@ -146,8 +142,8 @@ class KeyStore:
             data = source
         else:
             try:
-                with open(source, "rb", opener=regular_file) as file:
-                    data = file.read(_LARGEST)
+                with open(source, "rb") as file:
+                    data = file.read()
                     reason = _too_open(file.fileno())
                 # An IdentityFile may also be a public key: then the agent has the private key.
                 if reason is not None and b"PRIVATE KEY" in data:
@@ -301,8 +297,8 @@ def _public_of_line(data: bytes) -> bytes:
 def _public_beside(path: str) -> bytes:
     """Return the public key in the ``.pub`` file beside a private key, or b''."""
     try:
-        with open(path + ".pub", "rb", opener=regular_file) as file:
-            return _public_of_line(file.read(_LARGEST))
+        with open(path + ".pub", "rb") as file:
+            return _public_of_line(file.read())
     except OSError:
         return b""
 
@@ -313,8 +309,8 @@ def _load_certificate(source: str) -> Union[Certificate, str, Passing]:
     else:
         name = source
         try:
-            with open(source, encoding="utf-8", errors="replace", opener=regular_file) as file:
-                text = file.read(_LARGEST).strip()
+            with open(source, encoding="utf-8", errors="replace") as file:
+                text = file.read().strip()
         except OSError as error:
             reason = f"{name}: {error.strerror}"
             return Passing(reason) if is_shortage(error) else reason

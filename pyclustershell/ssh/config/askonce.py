@@ -47,8 +47,7 @@ class AskOnce:
             function: a ``password``, ``passphrase`` or ``keyboard_interactive`` function.
 
         Raises:
-            TypeError: the function cannot be called, or is a coroutine function or generator
-                function.
+            TypeError: the function cannot be called, or is a coroutine function.
         """
         # AskOnce is called on threads that have no event loop.
         check_function("AskOnce", function)
@@ -59,15 +58,6 @@ class AskOnce:
 
     def __repr__(self) -> str:
         return f"<AskOnce {getattr(self._function, '__qualname__', 'function')}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # Another process has no answer yet: it asks once, too.
-        return type(self), (self._function,)
-
-    @property
-    def function(self) -> Callable[..., Any]:
-        """The function that is called once."""
-        return self._function
 
     def _reset(self) -> None:
         self._memo = Memo()
@@ -101,11 +91,6 @@ class AskOnce:
     def first_node(self) -> str:
         """The node that tries the answer first, or has tried it."""
         return self._first_node
-
-    @property
-    def refused_by(self) -> str:
-        """The node that has refused the answer, so that it is sent to no other one; '' if none."""
-        return self._first_node if self._state is AnswerState.REFUSED else ""
 
     def claim(self, node: str, wake: Callable[[], Any]) -> AnswerState:
         """Return the next step of a connection that needs the answer; see :class:`AnswerState`.

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Callable, Optional, Union, cast
 
-from ...arguments import check_names, is_coroutine_function
+from ...arguments import is_coroutine_function
 from ...exceptions import ConfigurationError
 from .commandline import parse_options
 from .configline import COMMAND_LINE, Setting
@@ -126,13 +127,13 @@ class SSHOptions:
         """Refuse positional arguments and unknown names before the fields are set."""
         if args:
             raise TypeError(f"{cls.__name__} takes keyword arguments only")
-        check_names(cls.__name__, options, cls.names())
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"unknown SSH option {name!r}{hint}")
         return super().__new__(cls)
-
-    @classmethod
-    def names(cls) -> tuple[str, ...]:
-        """Return the names of all options."""
-        return tuple(field.name for field in fields(cls))
 
     def __post_init__(self) -> None:
         """Check the values and convert each to its one form."""
@@ -193,19 +194,13 @@ class SSHOptions:
                 found.append(Setting(keyword, value, COMMAND_LINE, 0))
         return [*found, *self.overrides]
 
-    def given(self) -> dict[str, Any]:
-        """Return the options that are set, as arguments of SSHOptions."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {
-            name: value
-            for name, value in values.items()
-            if value is not None and (value or name != "overrides")
-        }
-
     def over(self, base: SSHOptions) -> SSHOptions:
         """Return these options, and those of ``base`` that are not set here."""
-        settled = self.given()
-        settled.pop("overrides", None)
+        settled = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "overrides" and getattr(self, field.name) is not None
+        }
         if _has_proxy_command(cast("tuple[Setting, ...]", self.overrides)):
             settled.setdefault("proxy_jump", None)  # The stronger ProxyCommand wins over it.
         return replace(base, **settled, overrides=(*self.overrides, *base.overrides))

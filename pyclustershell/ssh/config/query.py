@@ -20,6 +20,9 @@ from .tokens import expand_hostname
 MATCH_EXEC_TIMEOUT = 10.0
 """The longest time that the command of ``Match exec`` may take, in seconds."""
 
+_COMPETING = {"ProxyJump": "ProxyCommand", "ProxyCommand": "ProxyJump"}
+"""The first of these two keywords wins over the other; ssh_config(5), ProxyJump."""
+
 
 class Query:
     """The lookup of one host: the settings found so far.
@@ -65,11 +68,7 @@ class Query:
 
     def add(self, setting: Setting, keyword: Keyword) -> None:
         """Add a setting, unless an earlier one of its keyword has won."""
-        # The first of these two wins over the other (ssh_config(5), ProxyJump). As in OpenSSH 9.2,
-        # "ProxyCommand none" is such a first one, and "ProxyJump none" is not.
-        if keyword.name == "ProxyJump" and self.get("ProxyCommand") is not None:
-            return
-        if keyword.name == "ProxyCommand" and _leads_somewhere(self.get("ProxyJump")):
+        if keyword.name in _COMPETING and self.get(_COMPETING[keyword.name]) is not None:
             return
         known = self._found.setdefault(keyword.name, [])
         if not known or (keyword.additive and all(s.value != setting.value for s in known)):
@@ -181,8 +180,9 @@ class Query:
         if setting is None or setting.value is False:
             return None
         name = self.target.lower()
-        proxied = any(_leads_somewhere(self.get(key)) for key in ("ProxyJump", "ProxyCommand"))
-        if proxied and setting.value != "always":
+        proxies = (self.get("ProxyJump"), self.get("ProxyCommand"))
+        direct = all(p is None or str(p.value).lower() == "none" for p in proxies)
+        if not direct and setting.value != "always":
             # The proxy looks the name up, perhaps in another network.
             return name
         family = self.number("AddressFamily") or socket.AF_UNSPEC
@@ -222,15 +222,6 @@ class Query:
             ):
                 return alias_of
         return name
-
-
-def _leads_somewhere(proxy: Optional[Setting]) -> bool:
-    """True if a ProxyJump or ProxyCommand is set, and not 'none'."""
-    if proxy is None:
-        return False
-    # Code may give several jump hosts as a tuple.
-    value = proxy.value[0] if isinstance(proxy.value, tuple) else proxy.value
-    return str(value).strip().lower() != "none"
 
 
 def _is_address(name: str) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Callable, Optional, Union, cast
 
-from ...arguments import LONGEST_REQUEST
 from ...exceptions import ConfigurationError, NodeConfigurationError
 from ...nodeset.topology import Route
 from .commandline import is_yes_or_no
@@ -517,13 +516,6 @@ class _SettingsBuilder:
             found.setdefault(name, value)
         for name in self._sent_names():
             found.setdefault(name, os.environ[name])
-        for name, value in found.items():
-            size = len(f"{name}{value}".encode("utf-8", "surrogateescape"))
-            if size > LONGEST_REQUEST:
-                raise ConfigurationError(
-                    f"the environment variable {name[:100]} has {size} bytes, and SSH servers take "
-                    f"at most {LONGEST_REQUEST}: copy a file to the nodes in its place"
-                )
         return tuple(found.items())
 
     def _sent_names(self) -> list[str]:

@@ -23,7 +23,6 @@ from typing import Optional
 from ... import platform
 from ...exceptions import ConfigurationError
 from ...filetrust import why_refused, why_untrusted
-from ...plainfile import regular_file
 from .conditions import Condition, HostCondition, MatchCondition, parse_match
 from .configline import Setting, parse_line
 from .environment import Environment
@@ -124,9 +123,7 @@ class _Reader:
             logger.warning("%s: it is not read: %s", path, reason)
             return
         # newline="\n": a carriage return alone ends no line in OpenSSH.
-        with open(
-            path, encoding="utf-8", errors="surrogateescape", newline="\n", opener=regular_file
-        ) as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             if self._check_owner:
                 _check_owner(path, os.fstat(file.fileno()))
             lines = file.read().split("\n")

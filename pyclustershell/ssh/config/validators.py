@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, Union, cast
 
-from ...arguments import deferred_kind, is_coroutine_function
+from ...arguments import is_coroutine_function
 from .configline import COMMAND_LINE, Setting, parse_line
 from .proxyjump import parse_chain
 
@@ -34,14 +34,6 @@ def _secret(name: str, value: object) -> object:
     """Check a string or callable. The message does not repeat a wrong value: it is a secret."""
     if not (isinstance(value, str) or callable(value)):
         raise TypeError(f"{name} must be a string or a callable, not {type(value).__name__}")
-    return _asking(name, value)
-
-
-def _asking(name: str, value: object) -> object:
-    """Refuse a generator function: only coroutine functions can be awaited, in a Session."""
-    kind = None if is_coroutine_function(value) else deferred_kind(value)
-    if kind is not None:
-        raise TypeError(f"{name}= takes a plain function, not {kind}: use one without 'yield'")
     return value
 
 
@@ -52,7 +44,7 @@ def _per_node(check: Callable[[str, object], object]) -> Callable[[str, object],
         if is_coroutine_function(value):
             # Nothing waits for an answer here: it is needed before a connection is made.
             raise TypeError(f"{name}= takes no coroutine function, only {', '.join(ASKING)} do")
-        return _asking(name, value)
+        return value
 
     return check_either
 
@@ -191,7 +183,7 @@ def _forwarded_agent(name: str, value: object) -> Union[bool, str]:
 def _callable(name: str, value: object) -> object:
     if not callable(value):
         raise TypeError(f"{name} must be callable, not {type(value).__name__}")
-    return _asking(name, value)
+    return value
 
 
 def _env(name: str, value: object) -> tuple[tuple[str, str], ...]:

@@ -23,7 +23,7 @@ from ...exceptions import (
 from ..config.filestamp import Stamp, file_stamp
 from ..config.memo import LookupPending
 from ..config.patterns import lower_ascii
-from ..config.settings import DEFAULT_PORT, ConnectionSettings, is_known_hosts_entry
+from ..config.settings import ConnectionSettings, is_known_hosts_entry
 from ..protocol.algorithms import CERTIFICATE_SUFFIX
 from ..protocol.fields import Fields
 from . import certificates as hostcertificates
@@ -473,12 +473,6 @@ def _algorithms_of(key_type: str) -> tuple[str, ...]:
     return ("rsa-sha2-512", "rsa-sha2-256") if key_type == "ssh-rsa" else (key_type,)
 
 
-def _keyscan(settings: ConnectionSettings) -> str:
-    """The command that prints the host keys, in the form of known_hosts."""
-    port = f"-p {settings.port} " if settings.port != DEFAULT_PORT else ""
-    return f"ssh-keyscan {port}{settings.hostname}"
-
-
 def _host_key_error(
     result: KnownHostsResult, settings: ConnectionSettings, key_type: str, blob: bytes
 ) -> HostKeyError:
@@ -489,8 +483,7 @@ def _host_key_error(
     if entry is None:
         sentence = (
             f"The {shown} of {name} is not known and checking is strict; compare it and add it to "
-            f"known_hosts, as '{_keyscan(settings)}' prints it, or add the keys of new hosts with "
-            f"'-o StrictHostKeyChecking=accept-new'. {_FAILED}"
+            f"known_hosts, or use the policy 'accept-new'. {_FAILED}"
         )
         return UnknownHostKeyError(settings.node, "host key is not known", sentence)
     if result.status is HostKeyStatus.REVOKED:

@@ -25,7 +25,6 @@ from typing import Any, NamedTuple, Optional
 from ...engine.descriptors import is_shortage
 from ...filetrust import why_refused
 from ...local.filelock import locked
-from ...plainfile import regular_file
 from ..config.patterns import lower_ascii, matches_list
 from ..config.settings import DEFAULT_PORT
 
@@ -393,9 +392,7 @@ def read_lines(path: str) -> Sequence[str]:
         return ()
     try:
         # newline="\n": a carriage return alone ends no line in OpenSSH.
-        with open(
-            path, encoding="utf-8", errors="surrogateescape", newline="\n", opener=regular_file
-        ) as file:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
             return file.read().split("\n")
     except (FileNotFoundError, NotADirectoryError):
         return ()

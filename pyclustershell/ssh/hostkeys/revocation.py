@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Optional
 
-from ...plainfile import regular_file
 from ..protocol.fields import Fields
 from .certificates import HostCertificate
 from .knownhosts import decode_public_key
@@ -84,7 +83,7 @@ def read_revoked_keys(path: str) -> RevokedKeys:
         OSError: the file cannot be read.
         ValueError: a line or a section is damaged or unknown.
     """
-    with open(path, "rb", opener=regular_file) as file:
+    with open(path, "rb") as file:
         data = file.read()
     return _read_list(data) if data.startswith(_MAGIC) else RevokedKeys(set(_read_lines(data)))
 

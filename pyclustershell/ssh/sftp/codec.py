@@ -58,7 +58,6 @@ EOF = 1
 NO_SUCH_FILE = 2
 PERMISSION_DENIED = 3
 FAILURE = 4
-BAD_MESSAGE = 5
 OP_UNSUPPORTED = 8
 
 #: The meaning of each status code, from 0, if the server's text is not better.

@@ -19,8 +19,6 @@ class CopyOptions:
         skip_unchanged: whether to skip files that exist with the same size and modification time.
         checksum: whether skip_unchanged compares contents, and not times.
         fsync: whether each remote file is flushed to its disk before it gets its name.
-        into: whether the destination on nodes must be a directory that exists, in which the copy
-            gets the name of the source.
 
     Raises:
         ValueError: checksum is set without skip_unchanged.
@@ -32,7 +30,6 @@ class CopyOptions:
     skip_unchanged: bool = False
     checksum: bool = False
     fsync: bool = False
-    into: bool = False
 
     def __post_init__(self) -> None:
         if self.checksum and not self.skip_unchanged:

@@ -44,8 +44,6 @@ _LIMITS = b"limits@openssh.com"
 _POSIX_RENAME = b"posix-rename@openssh.com"
 _FSYNC = b"fsync@openssh.com"
 _STATVFS = b"statvfs@openssh.com"
-# SSH_FXE_STATVFS_ST_RDONLY, a flag in its reply (OpenSSH's PROTOCOL, 4.4).
-_READ_ONLY = 1
 _EXPAND_PATH = b"expand-path@openssh.com"
 
 
@@ -56,13 +54,11 @@ class FileSystem(NamedTuple):
         blocks: its size in blocks; 0 for /proc, /sys and others that compute their files.
         free: how many bytes it has room for.
         free_files: how many files it has room for.
-        read_only: True if nothing can be written to it.
     """
 
     blocks: int
     free: int
     free_files: int
-    read_only: bool
 
 
 class RemoteFiles:
@@ -518,9 +514,8 @@ class RemoteFiles:
         if len(reply) < 11 * 8:
             return None
         fields = codec.ReplyFields(reply)
-        numbers = [fields.uint64() for _ in range(11)]
-        _, fragment, blocks, _, available, _, _, files, _, flags, _ = numbers
-        return FileSystem(blocks, fragment * available, files, bool(flags & _READ_ONLY))
+        _, fragment, blocks, _, available, _, _, files, *_ = [fields.uint64() for _ in range(11)]
+        return FileSystem(blocks, fragment * available, files)
 
 
 async def succeeded(reply: Future[None]) -> bool:

@@ -63,10 +63,6 @@ class LocalFile:
                 directory, os.fsdecode(temporary_name(os.fsencode(name), token))
             )
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            if self._kept_mode is not None and platform.POSIX_FILES:
-                # finish() gives it the owner, the group and then the mode of the file that it
-                # replaces. Until then, nobody else may read it.
-                mode = stat.S_IRUSR | stat.S_IWUSR
         self._descriptor: Optional[int] = os.open(self._written, flags | _BINARY, mode & 0o777)
         if inplace and self._kept_mode is not None:
             if special_bits and platform.POSIX_FILES:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import posixpath
 from typing import Optional
 
-from ...printable import printable_line
-
 # Names that are devices on Windows, in upper or lower case and with any suffix (Microsoft, "Naming
 # Files, Paths, and Namespaces"); the digits 1, 2 and 3 also as superscripts.
 _WINDOWS_DEVICES = frozenset(
@@ -20,14 +18,6 @@ _WINDOWS_DEVICES = frozenset(
 # Characters that names on Windows cannot have. "\\" and ":" would also lead to another directory,
 # another drive, or another stream of a file.
 _WINDOWS_REFUSED = frozenset('<>:"|?*\\')
-
-# Characters that no name of a file can have, or that lead to another directory, drive or stream.
-_NOT_ON_POSIX = "/\0"
-_NOT_ON_WINDOWS = _NOT_ON_POSIX + "".join(_WINDOWS_REFUSED)
-
-# The limits of Linux and of nearly all of its file systems, in bytes (NAME_MAX, PATH_MAX).
-_LONGEST_NAME = 255
-_LONGEST_PATH = 4095
 
 
 def why_unsafe(name: bytes, windows: bool) -> Optional[str]:
@@ -46,40 +36,6 @@ def why_unsafe(name: bytes, windows: bool) -> Optional[str]:
     if b"\0" in name:
         return "it has a zero byte"
     return _why_unsafe_on_windows(name) if windows else None
-
-
-def why_too_long(path: bytes) -> Optional[str]:
-    """Say which name in a path is too long for file systems; None if none is.
-
-    Args:
-        path: the path, with '/'.
-    """
-    for name in path.split(b"/"):
-        if len(name) > _LONGEST_NAME:
-            start = printable_line(name[:40])
-            return (
-                f"File name too long ({start + '...'!r} has {len(name)} bytes, and file systems "
-                f"allow {_LONGEST_NAME})"
-            )
-    if len(path) > _LONGEST_PATH:
-        return f"File name too long (the path has {len(path)} bytes of {_LONGEST_PATH} at most)"
-    return None
-
-
-def file_name(node: str, windows: bool) -> str:
-    """Return the name of a node's file: the node's own, if a file can have it.
-
-    Names of nodes come from files and groups: none may lead to another directory. Characters that
-    cannot be in the name of a file are written as in URLs: ``ssh://node1`` is ``ssh:%2F%2Fnode1``.
-
-    Args:
-        node: the node.
-        windows: True if this host is a Windows host.
-    """
-    refused = _NOT_ON_WINDOWS if windows else _NOT_ON_POSIX
-    if node in (".", ".."):
-        refused = "."
-    return "".join(f"%{ord(char):02X}" if char in refused else char for char in node)
 
 
 def _why_unsafe_on_windows(name: bytes) -> Optional[str]:

@@ -24,7 +24,6 @@ from ..protocol.fields import ssh_string
 from ..session import RemoteSession, SessionContext
 from . import codec
 from .coroutines import CoroutineRunner, Future, Steps
-from .names import why_too_long
 from .sftpstates import SFTP_MOVES, SftpEvent, SftpState
 from .tempfiles import TempFileCleanup
 
@@ -46,9 +45,6 @@ _GRACE = 2.0
 # Status codes that need no text of the server. The same text for all servers lets the failures of
 # many nodes be reported as one.
 _CLEAR_CODES = (codec.NO_SUCH_FILE, codec.PERMISSION_DENIED)
-
-# The codes for what version 3 has no code for. OpenSSH sends the second if a name is too long.
-_VAGUE_CODES = (codec.FAILURE, codec.BAD_MESSAGE)
 
 # The number of failures of one node that are reported; the others are counted.
 _MOST_FAILURES = 20
@@ -377,8 +373,6 @@ class SftpSession(RemoteSession[SftpState, SftpEvent]):
             text = codec.STATUS_TEXTS[status.code] if known else f"status {status.code}"
             if status.code not in _CLEAR_CODES and status.message not in ("", text):
                 text = status.message if known else f"{status.message} ({text})"
-            if status.code in _VAGUE_CODES:
-                text = why_too_long(request.path) or text
             request.pending.fail(self.error(request.path, text, status.code))
 
     def _explain(self, error: MalformedPacketError) -> SFTPProtocolError:

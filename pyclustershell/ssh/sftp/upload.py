@@ -121,15 +121,14 @@ class Upload:
         existing = await self._files.look(dest)
         if existing is not None and existing.is_directory:
             return names.join(dest, names.base_name(_with_slashes(self._source.path)))
-        as_directory = "No such directory" if existing is None else "Not a directory"
-        if self._options.into and (existing is None or existing.mode is not None):
-            raise self._session.error(dest, as_directory)
         if first.kind is Kind.DIRECTORY:
             if existing is not None and existing.mode is not None:
-                raise self._session.error(dest, as_directory)
+                raise self._session.error(dest, "Not a directory")
             return dest.rstrip(b"/") or dest
         if dest.endswith(b"/"):
-            raise self._session.error(dest, as_directory)
+            raise self._session.error(
+                dest, "No such directory" if existing is None else "Not a directory"
+            )
         return dest
 
     def _is_below_a_failure(self, entry: Entry) -> bool:
@@ -169,8 +168,7 @@ class Upload:
         except CopyError as error:
             existing = await self._files.look(target)
             if existing is None:
-                better = await self._explain(error, entry, target)
-                raise better from _cause(better, error)
+                raise
             if existing.mode is not None and not existing.is_directory:
                 raise self._session.error(target, "Not a directory") from error
             if self._keeps_links(entry):
@@ -298,9 +296,6 @@ class Upload:
         reason: str,
         advice: str = "inplace=True writes over the file under its own name",
     ) -> CopyError:
-        too_long = names.why_too_long(path)
-        if too_long is not None:
-            return self._session.error(path, too_long, codec.FAILURE)
         return self._session.error(
             path,
             f"the server does not rename another file to this name ({reason}), so nothing was "
@@ -398,12 +393,11 @@ class Upload:
         mode = Attributes(mode=self._first_mode(entry, found.existing))
         try:
             handle = await files.open(path, flags, mode, about)
-        except CopyError as error:
+        except CopyError:
             if path in self._session.temporaries:
                 await succeeded(files.remove(path))
                 self._session.temporaries.discard(path)
-            better = await self._explain(error, entry, about)
-            raise better from _cause(better, error)
+            raise
         if flag == codec.OPEN_EXCLUSIVE:
             self._session.temporaries.add(path)
         try:
@@ -479,12 +473,9 @@ class Upload:
 
     def _first_mode(self, entry: Entry, existing: Optional[Attributes]) -> int:
         """Return the mode of the new file: never more permissive than the final mode."""
-        if existing is None or existing.mode is None:
-            return entry.mode & 0o777
-        mode = existing.mode & entry.mode
-        # Its owner and group change later: until then, group and others have what everybody has.
-        common = mode >> 6 & mode >> 3 & mode & stat.S_IRWXO
-        return mode & stat.S_IRWXU | common << 3 | common
+        if existing is not None and existing.mode is not None:
+            return existing.mode & entry.mode & 0o777
+        return entry.mode & 0o777
 
     async def _keep_group(self, handle: bytes, owner: Attributes, about: bytes) -> bool:
         """Give a new file the group of the one that it replaces, whose owner cannot be kept.
@@ -536,13 +527,10 @@ class Upload:
         if error.status != codec.FAILURE:
             return error
         found = await self._files.file_system(path)
-        if found is not None and found.read_only:
-            return self._session.error(path, "Read-only file system", error.status)
         if found is None or found.free > entry.size:
             return self._session.error(
                 path,
-                f"{_reason(error)}: the server gives no reason (a full or read-only file system, a "
-                "used-up quota, a file in use ...)",
+                f"{_reason(error)}; the server gives no reason, a quota may be used up",
                 error.status,
             )
         return self._session.error(
